@@ -1,0 +1,92 @@
+# `make help` lists what there is. Everything runs in .venv; the stamps in it hold what each step was done with, so a
+# step is repeated when its inputs or its settings change, and only then.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+DEVICE ?=
+ARGS ?=
+VENV := .venv
+PY := $(VENV)/bin/python
+
+CXX_FILES = $(shell find csrc tests \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \))
+BUILD_INPUTS = setup.py $(shell find build_support -name '*.py') $(shell find csrc -type f)
+BUILT_AS := torch_np_bridge/_build_info.py
+
+INSTALL_KEY := $(TORCH) $(TORCH_INDEX)
+CHOSEN_CXX := $(if $(filter default,$(origin CXX)),,$(CXX))
+BUILD_KEY := $(TORCH_NP_BRIDGE_NATIVE)|$(TORCH_NP_BRIDGE_CUDA)|$(CUDA_HOME)|$(CHOSEN_CXX)|$(shell command -v nvcc)
+# FORCE where stamp $(1) was written with another setting than $(2), nothing otherwise.
+stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1) 2>/dev/null))]),FORCE)
+# What was missing for the native engine may be there by now: asking costs seconds.
+FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
+
+.PHONY: help demo test bench build lint format mutants wheel sdist clean FORCE
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Settings: PYTHON=$(PYTHON), TORCH='$(TORCH)' (what pip installs), TORCH_INDEX= (the package index to take it"
+	@echo "from), ARGS= (more arguments for demo, test, bench and mutants), TORCH_NP_BRIDGE_NATIVE=auto|0|1 and"
+	@echo "TORCH_NP_BRIDGE_CUDA=auto|0|1 (what is built). An NVIDIA GPU or a compiler is used where there is one."
+
+demo: DEMO_ON = $(if $(DEVICE),--device $(DEVICE) $(if $(filter fake,$(DEVICE)),--load fake_device))
+demo: build ## the main job on real images, compared with .cpu().numpy(); DEVICE=fake: on the simulated accelerator
+	$(if $(filter fake,$(DEVICE)),PYTHONPATH=tests )$(PY) -m torch_np_bridge demo $(DEMO_ON) $(ARGS)
+
+test: build ## the whole suite; TNB_REQUIRE=native,fake,cuda turns the absence of one into a failure
+	$(PY) -m pytest -q $(ARGS)
+
+bench: build ## measure this machine
+	$(PY) -m torch_np_bridge bench $(ARGS)
+
+build: $(VENV)/.built ## the package in place, with the native engine where it can be built
+
+lint: $(VENV)/.installed ## what has to be clean: ruff, mypy --strict, clang-format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES)
+
+format: $(VENV)/.installed ## let ruff and clang-format rewrite the sources
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+mutants: $(VENV)/.installed ## remove each guarding line in a copy; a test has to notice
+	$(PY) scripts/mutants.py $(ARGS)
+
+wheel: $(VENV)/.built ## dist/*.whl for the torch in .venv
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CFLAGS="$$CFLAGS -Werror" $(PY) -m pip wheel -q --no-build-isolation --no-deps --wheel-dir dist .
+
+sdist: $(VENV)/.installed ## dist/*.tar.gz
+	$(PY) setup.py -q sdist --dist-dir dist
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist *.egg-info $(BUILT_AS) torch_np_bridge/_C.*so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(VENV)/.python: $(call stale,$(VENV)/.python,$(PYTHON))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "expected Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); name another: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo '$(PYTHON)' > $@
+
+# Without the extension here: it is built by the next step, where one can watch it.
+$(VENV)/.installed: $(VENV)/.python pyproject.toml $(call stale,$(VENV)/.installed,$(INSTALL_KEY))
+	$(PY) -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	TORCH_NP_BRIDGE_NATIVE=0 TORCH_NP_BRIDGE_CUDA=0 $(PY) -m pip install -q --disable-pip-version-check \
+	    --no-build-isolation --editable '.[dev]'
+	@echo '$(INSTALL_KEY)' > $@
+
+# The PATH is for ninja, which compiles several files at once and only what has changed.
+# Whoever built by hand since wrote a newer BUILT_AS, so ours is done again.
+$(VENV)/.built: $(VENV)/.installed $(BUILD_INPUTS) $(BUILT_AS) $(call stale,$(VENV)/.built,$(BUILD_KEY)) $(FELL_BACK)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CFLAGS="$$CFLAGS -Werror" $(PY) setup.py build_ext --inplace
+	@echo '$(BUILD_KEY)' > $@
+
+$(BUILT_AS): ;
+
+FORCE:

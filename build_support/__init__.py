@@ -1,0 +1,1 @@
+"""What setup.py needs beside setuptools and torch."""

@@ -1,0 +1,197 @@
+// The only pybind11 file: names, GIL release, conversion of arguments. What happens is elsewhere.
+
+#include <torch/csrc/utils/pybind.h>
+
+#include <torch/csrc/Dtype.h>
+#include <torch/csrc/Stream.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include <chrono>
+#include <optional>
+
+#include "dtypes.h"
+#include "engine.h"
+#include "gil_release.h"
+#include "kernels.h"
+#include "numpy_array.h"
+#include "process.h"
+#include "to_numpy.h"
+
+namespace py = pybind11;
+
+namespace tnb {
+namespace {
+
+// How long a wait may go on before it looks for a signal: Ctrl-C is answered within this time.
+constexpr std::chrono::milliseconds signal_interval{50};
+
+c10::Stream take_stream(const py::object& object) {
+    if (!THPStream_Check(object.ptr())) throw py::type_error("expected a torch.Stream or None");
+    const auto* stream = reinterpret_cast<THPStream*>(object.ptr());
+    return c10::Stream::unpack3(stream->stream_id, static_cast<c10::DeviceIndex>(stream->device_index),
+                                static_cast<c10::DeviceType>(stream->device_type));
+}
+
+// A submission as Python sees it. The arrays exist from the start, but nobody gets them before the copies have ended.
+class Pending {
+public:
+    Pending(py::object engine, std::shared_ptr<Transfer> transfer, py::list arrays)
+        : engine_(std::move(engine)), transfer_(std::move(transfer)), arrays_(std::move(arrays)) {}
+    Pending(const Pending&) = delete;
+    Pending& operator=(const Pending&) = delete;
+    ~Pending() {
+        if (!transfer_->ended()) engine_.cast<Engine&>().release_when_ended();
+    }
+
+    bool done() {
+        const GilRelease release;
+        return transfer_->done();
+    }
+
+    bool wait(std::optional<double> timeout) {
+        // Beyond a year a clock's arithmetic may overflow, and nobody can tell the difference.
+        constexpr double year = 365.0 * 24 * 3600;
+        const auto deadline =
+            timeout.has_value() && *timeout < year
+                ? Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout))
+                : Clock::time_point::max();
+        while (true) {
+            const auto slice = std::min(deadline, Clock::now() + signal_interval);
+            bool ended = false;
+            {
+                const GilRelease release;
+                ended = transfer_->wait_until(slice);
+            }
+            if (ended) return true;
+            if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+            if (slice == deadline) return false;
+        }
+    }
+
+    py::list arrays() {
+        transfer_->rethrow_error();
+        return arrays_;
+    }
+
+    std::optional<std::size_t> mutated_leaf() { return transfer_->mutated_leaf(); }
+
+    void block_stream(const py::object& stream) {
+        std::optional<c10::Stream> target;
+        if (!stream.is_none()) target = take_stream(stream);
+        const GilRelease release;
+        transfer_->block(target);
+    }
+
+private:
+    py::object engine_;
+    std::shared_ptr<Transfer> transfer_;
+    py::list arrays_;
+};
+
+[[noreturn]] void refuse(std::size_t index) {
+    const py::object refused = py::module_::import("torch_np_bridge.errors").attr("LeafRefusedError");
+    PyErr_SetObject(refused.ptr(), refused(index).ptr());
+    throw py::error_already_set();
+}
+
+std::vector<at::Tensor> take_tensors(const py::list& list) {
+    std::vector<at::Tensor> tensors;
+    tensors.reserve(list.size());
+    for (const py::handle item : list) {
+        if (!THPVariable_Check(item.ptr())) throw py::type_error("expected a list of tensors");
+        const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
+        if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr) refuse(tensors.size());
+        tensors.push_back(tensor);
+    }
+    return tensors;
+}
+
+std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, bool fresh, bool snapshot,
+                                bool blocking) {
+    auto& engine = self.cast<Engine&>();
+    std::vector<at::Tensor> tensors = take_tensors(list);
+    Submission submission;
+    {
+        const GilRelease release;
+        submission = engine.submit(std::move(tensors), {fresh, snapshot, blocking});
+    }
+    py::list arrays(submission.values.size());
+    for (std::size_t index = 0; index < submission.values.size(); ++index) {
+        PyObject* array = make_array(std::move(submission.values[index]));
+        if (array == nullptr) throw py::error_already_set();
+        arrays[index] = py::reinterpret_steal<py::object>(array);
+    }
+    return std::make_unique<Pending>(self, std::move(submission.transfer), std::move(arrays));
+}
+
+void close(Engine& engine) {
+    Clock::time_point slice;
+    bool ended = false;
+    while (!ended) {
+        slice = Clock::now() + signal_interval;
+        {
+            const GilRelease release;
+            ended = engine.wait_for_all(slice);
+        }
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+}
+
+py::object front(const Engine&, const py::object& function) {
+    const auto doc = py::module_::import("torch_np_bridge.engine").attr("c_docstring")(function).cast<std::string>();
+    PyObject* fronted = make_to_numpy(function.ptr(), doc.c_str());
+    if (fronted == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(fronted);
+}
+
+py::dict stats(Engine& engine) {
+    EngineStats stats;
+    {
+        const GilRelease release;
+        stats = engine.stats();
+    }
+    using namespace py::literals;
+    return py::dict("limit_bytes"_a = stats.limit, "limit_held_bytes"_a = stats.budget,
+                    "held_bytes"_a = stats.pool.held_bytes, "leased_bytes"_a = stats.pool.leased_bytes,
+                    "slabs"_a = stats.pool.slabs, "allocations"_a = stats.pool.allocations,
+                    "transfers"_a = stats.transfers, "copied_bytes"_a = stats.bytes_copied,
+                    "unpooled_leaves"_a = stats.leaves_unpooled);
+}
+
+void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
+    for (const auto& [torch_dtype, dtype] : rows) {
+        if (!THPDtype_Check(torch_dtype.ptr())) throw py::type_error("expected pairs of a torch and a NumPy dtype");
+        set_numpy_dtype(reinterpret_cast<THPDtype*>(torch_dtype.ptr())->scalar_type, dtype.ptr());
+    }
+}
+
+}  // namespace
+}  // namespace tnb
+
+PYBIND11_MODULE(_C, module) {
+    if (!tnb::init_numpy()) throw py::error_already_set();
+    tnb::watch_forks();
+    py::module_::import("atexit").attr("register")(
+        py::cpp_function(&tnb::Worker::stop_all, py::call_guard<tnb::GilRelease>()));
+
+    py::class_<tnb::Pending>(module, "Pending")
+        .def("done", &tnb::Pending::done)
+        .def("wait", &tnb::Pending::wait, py::arg("timeout"))
+        .def("arrays", &tnb::Pending::arrays)
+        .def("mutated_leaf", &tnb::Pending::mutated_leaf)
+        .def("block_stream", &tnb::Pending::block_stream, py::arg("stream"));
+    py::class_<tnb::PinnedBudget, std::shared_ptr<tnb::PinnedBudget>>(module, "PinnedBudget")
+        .def(py::init<std::size_t>(), py::arg("limit"));
+    py::class_<tnb::Engine>(module, "Engine")
+        .def(py::init<std::shared_ptr<tnb::PinnedBudget>>(), py::arg("budget"))
+        .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
+        .def("submit", &tnb::submit, py::arg("tensors"), py::arg("fresh"), py::arg("snapshot"), py::arg("blocking"))
+        .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())
+        .def("stats", &tnb::stats)
+        .def("close", &tnb::close)
+        .def("front", &tnb::front, py::arg("function"));
+    module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
+    module.def("kernels", &tnb::kernels);
+    module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());
+    module.attr("BUILT_FOR_TORCH") = TNB_BUILT_FOR_TORCH;
+}

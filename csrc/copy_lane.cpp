@@ -1,0 +1,115 @@
+#include "copy_lane.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <map>
+#include <utility>
+
+#include "transfer.h"
+
+namespace tnb {
+namespace {
+
+using Key = std::pair<c10::DeviceType, c10::DeviceIndex>;
+
+struct Registry {
+    std::mutex mutex;
+    std::map<Key, std::unique_ptr<CopyLane>> lanes;
+};
+
+// Leaked: at exit flights may be under way, and streams and events are not ours to destroy any more.
+Registry& registry() {
+    static auto* instance = new Registry;
+    return *instance;
+}
+
+}  // namespace
+
+CopyLane& CopyLane::of(c10::Device device) {
+    const Key key{device.type(), device.index()};
+    {
+        const std::lock_guard<std::mutex> lock(registry().mutex);
+        auto found = registry().lanes.find(key);
+        if (found != registry().lanes.end()) return *found->second;
+    }
+    const c10::DeviceGuard guard(device);
+    const c10::impl::VirtualGuardImpl impl(device.type());
+    const c10::Stream stream = impl.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+    const std::lock_guard<std::mutex> lock(registry().mutex);
+    auto& lane = registry().lanes[key];
+    if (lane == nullptr) lane.reset(new CopyLane(stream));
+    return *lane;
+}
+
+std::vector<CopyLane*> CopyLane::all() {
+    const std::lock_guard<std::mutex> lock(registry().mutex);
+    std::vector<CopyLane*> lanes;
+    for (const auto& [key, lane] : registry().lanes) lanes.push_back(lane.get());
+    return lanes;
+}
+
+std::shared_ptr<c10::Event> CopyLane::event() {
+    std::unique_ptr<c10::Event> event;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (!events_.empty()) {
+            event = std::move(events_.back());
+            events_.pop_back();
+        }
+    }
+    if (event == nullptr) event = std::make_unique<c10::Event>(stream_.device_type());
+    return {event.release(), [this](c10::Event* used) {
+                const std::lock_guard<std::mutex> lock(mutex_);
+                events_.emplace_back(used);
+            }};
+}
+
+void CopyLane::add(std::shared_ptr<Flight> flight) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    in_flight_.push_back(std::move(flight));
+}
+
+void CopyLane::sweep() {
+    std::vector<std::shared_ptr<Flight>> unanswered;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        unanswered.swap(unanswered_);
+    }
+    for (auto& flight : unanswered) {
+        flight->poll();
+        if (flight->landed()) continue;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        unanswered_.push_back(std::move(flight));
+    }
+    while (sweep_oldest()) {
+    }
+}
+
+bool CopyLane::sweep_oldest() {
+    std::shared_ptr<Flight> oldest;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (in_flight_.empty()) return false;
+        oldest = in_flight_.front();
+    }
+    if (!oldest->poll()) return false;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    // Another thread may have swept it meanwhile.
+    if (in_flight_.empty() || in_flight_.front() != oldest) return true;
+    if (!oldest->landed()) unanswered_.push_back(oldest);
+    in_flight_.pop_front();
+    return true;
+}
+
+std::vector<std::shared_ptr<Flight>> CopyLane::in_flight() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return {in_flight_.begin(), in_flight_.end()};
+}
+
+bool CopyLane::idle() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return in_flight_.empty();
+}
+
+}  // namespace tnb

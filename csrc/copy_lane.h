@@ -1,0 +1,51 @@
+#pragma once
+
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace tnb {
+
+class Flight;
+
+// The copy stream of one device, its events and what is in flight on it. One per device and process, for good: every
+// engine copies on it, and flights outlive the engine that started them.
+class CopyLane {
+public:
+    static CopyLane& of(c10::Device device);
+    // Every lane that was ever used.
+    static std::vector<CopyLane*> all();
+
+    CopyLane(const CopyLane&) = delete;
+    CopyLane& operator=(const CopyLane&) = delete;
+
+    c10::Device device() const noexcept { return stream_.device(); }
+    c10::Stream stream() const noexcept { return stream_; }
+
+    // An event of this lane that returns to it when the last owner drops it; in the steady state none is created.
+    std::shared_ptr<c10::Event> event();
+
+    void add(std::shared_ptr<Flight> flight);
+    // Release what belongs to flights that have landed, oldest first; one query where none has.
+    void sweep();
+    std::vector<std::shared_ptr<Flight>> in_flight();
+    bool idle();
+
+private:
+    explicit CopyLane(c10::Stream stream) : stream_(stream) {}
+
+    bool sweep_oldest();
+
+    const c10::Stream stream_;
+    std::mutex mutex_;  // guards the containers; no device call is made under it
+    std::vector<std::unique_ptr<c10::Event>> events_;
+    std::deque<std::shared_ptr<Flight>> in_flight_;
+    // Flights whose event could not be queried: they hold their memory until one day it can.
+    std::vector<std::shared_ptr<Flight>> unanswered_;
+};
+
+}  // namespace tnb

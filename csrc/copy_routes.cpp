@@ -1,0 +1,104 @@
+#include "copy_routes.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/core/StorageImpl.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+
+namespace tnb {
+namespace {
+
+// What a gather makes dense at a time: what is allocated under the copy stream is never reused by compute, so it
+// stays small; a few MiB keep the bus busy for a hundred microseconds, many times the cost of starting a copy.
+constexpr std::size_t gather_slab_bytes = std::size_t{8} << 20;
+
+// Our copies are no operations of the user's: autograd must not record them, and a mode that the user has entered
+// (fake tensors, a counter of operations, …) must not see them.
+struct BelowUserDispatch {
+    c10::impl::ExcludeDispatchKeyGuard modes{
+        c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot})};
+    at::AutoDispatchBelowADInplaceOrView autograd;
+};
+
+at::Tensor host_tensor(void* data, at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t bytes,
+                       caffe2::TypeMeta dtype) {
+    auto storage = c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), bytes,
+                                                         c10::DataPtr(data, c10::Device(c10::kCPU)),
+                                                         /*allocator=*/nullptr, /*resizable=*/false);
+    at::Tensor tensor =
+        at::detail::make_tensor<c10::TensorImpl>(std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), dtype);
+    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
+    return tensor;
+}
+
+void copy_dense(const at::Tensor& source, at::IntArrayRef strides, void* data, bool non_blocking) {
+    const auto bytes = static_cast<std::size_t>(source.numel()) * source.element_size();
+    host_tensor(data, source.sizes(), strides, bytes, source.dtype()).copy_(source, non_blocking);
+}
+
+// Allocated and freed on the copy stream: its memory is used again only behind the copy that reads it.
+at::Tensor made_dense(const at::Tensor& source, at::IntArrayRef strides) {
+    at::Tensor dense = at::empty_strided(source.sizes(), strides, source.options());
+    dense.copy_(source, /*non_blocking=*/true);
+    return dense;
+}
+
+}  // namespace
+
+void for_each_dense_part(const at::Tensor& source, const Layout& layout,
+                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy) {
+    const BelowUserDispatch guard;
+    if (layout.route == Route::dense) return copy(source, 0);
+    if (layout.bytes <= gather_slab_bytes) return copy(made_dense(source, layout.strides), 0);
+    const std::size_t itemsize = source.element_size();
+    const Slabs plan = slabs(source.sizes(), layout.strides, itemsize, gather_slab_bytes);
+    const std::size_t slice_bytes = static_cast<std::size_t>(layout.strides[plan.dim]) * itemsize;
+    const std::int64_t length = source.size(plan.dim);
+    for (std::int64_t begin = 0; begin < length; begin += plan.slices) {
+        const at::Tensor slab = source.narrow(plan.dim, begin, std::min(plan.slices, length - begin));
+        copy(made_dense(slab, layout.strides), static_cast<std::size_t>(begin) * slice_bytes);
+    }
+}
+
+void enqueue_copy(const at::Tensor& source, const Layout& layout, void* data) {
+    for_each_dense_part(source, layout, [&layout, data](const at::Tensor& dense, std::size_t offset) {
+        copy_dense(dense, layout.strides, static_cast<char*>(data) + offset, /*non_blocking=*/true);
+    });
+}
+
+void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t count, void* data) {
+    const BelowUserDispatch guard;
+    const std::int64_t size = static_cast<std::int64_t>(count);
+    const auto offset = dense.storage_offset() + static_cast<std::int64_t>(begin);
+    copy_dense(dense.as_strided({size}, {1}, offset), {1}, data, /*non_blocking=*/true);
+}
+
+void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void* data) {
+    const BelowUserDispatch guard;
+    copy_dense(dense, layout.strides, data, /*non_blocking=*/false);
+}
+
+at::Tensor to_host(const at::Tensor& source, bool fresh) {
+    const BelowUserDispatch guard;
+    at::Tensor host = source;
+    if (!source.is_cpu()) {
+        host = source.cpu();
+    } else if (fresh) {
+        host = source.clone();
+    }
+    return host.resolve_conj().resolve_neg();
+}
+
+at::Tensor alias(const at::Tensor& source) {
+    const BelowUserDispatch guard;
+    return source.alias();
+}
+
+at::Tensor snapshot(const at::Tensor& source) {
+    const BelowUserDispatch guard;
+    return source.clone();
+}
+
+}  // namespace tnb

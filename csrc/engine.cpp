@@ -1,0 +1,262 @@
+#include "engine.h"
+
+#include <ATen/EmptyTensor.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "copy_lane.h"
+#include "copy_routes.h"
+#include "device.h"
+#include "process.h"
+
+namespace tnb {
+namespace {
+
+LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
+    return {tensor.is_cpu(), copies_asynchronously(tensor.device().type()), tensor.is_conj() || tensor.is_neg(), fresh,
+            tensor.is_non_overlapping_and_dense()};
+}
+
+// A move of the counter proves a change of this source only where the source is all of its storage: views share one
+// counter, and a neighbour may be what was written. Inference tensors have none.
+void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
+    const bool whole = tensor.storage().nbytes() ==
+                       at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size());
+    if (tensor.is_inference() || !whole) return;
+    const c10::VariableVersion& counter = tensor.unsafeGetTensorImpl()->version_counter();
+    cargo.watched.push_back({counter, counter.current_version(), leaf});
+}
+
+void refuse_in_forked_child(c10::Device device) {
+    if (process_is_forked_child()) {
+        throw std::runtime_error("expected a process that may use " + device.str() +
+                                 ", got a fork of one that had already loaded torch_np_bridge; start the process with "
+                                 "the 'spawn' method, or convert tensors on the CPU only");
+    }
+}
+
+}  // namespace
+
+bool is_plain(const at::Tensor& tensor) {
+    constexpr auto known = c10::DispatchKeySet({c10::DispatchKey::Dense, c10::DispatchKey::ADInplaceOrView,
+                                                c10::DispatchKey::AutogradFunctionality, c10::DispatchKey::Conjugate,
+                                                c10::DispatchKey::Negative}) |
+                           c10::autocast_dispatch_keyset;
+    constexpr auto backends = c10::DispatchKeySet(c10::DispatchKeySet::RAW, c10::full_backend_mask);
+    // operator- of key sets keeps backend bits, so what is left over is asked by a union instead.
+    const auto allowed = known | backends;
+    return (tensor.key_set() | allowed) == allowed && tensor.layout() == c10::kStrided && !tensor.is_meta() &&
+           tensor.dim() <= max_dims;
+}
+
+void* CopiedValues::data() const noexcept {
+    if (const auto* block = std::get_if<HostBlock>(&memory)) return block->data();
+    return std::get<std::shared_ptr<OrdinaryBlock>>(memory)->data();
+}
+
+Engine::~Engine() {
+    for (auto& [type, pool] : pools_) HostPool::retire(std::move(pool));
+}
+
+HostPool& Engine::pool(c10::DeviceType type) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto& pool = pools_[type];
+    if (pool == nullptr) {
+        // Half of a small limit is better used by arrays than kept for a ring.
+        const std::size_t headroom = budget_->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
+        pool = std::make_unique<HostPool>(make_host_memory(type), budget_, headroom);
+    }
+    return *pool;
+}
+
+std::vector<HostPool*> Engine::pools() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<HostPool*> pools;
+    for (const auto& [type, pool] : pools_) pools.push_back(pool.get());
+    return pools;
+}
+
+std::shared_ptr<StagingRing> Engine::ring(c10::DeviceType type) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = rings_.find(type);
+        if (found != rings_.end() && found->second->usable()) return found->second;
+    }
+    HostBlock memory = pool(type).acquire_reserved(StagingRing::bytes);
+    if (!memory) return nullptr;
+    auto ring = std::make_shared<StagingRing>(std::move(memory));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return rings_[type] = std::move(ring);
+}
+
+Submission Engine::submit(std::vector<at::Tensor> tensors, SubmitOptions options) {
+    for (const at::Tensor& tensor : tensors) {
+        if (!tensor.is_cpu()) refuse_in_forked_child(tensor.device());
+    }
+    if (options.snapshot) {
+        for (at::Tensor& tensor : tensors) tensor = snapshot(tensor);
+    }
+    Submission submission{std::make_shared<Transfer>(), std::vector<HostValues>(tensors.size())};
+    std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, std::vector<Leaf>> by_device;
+    for (std::size_t index = 0; index < tensors.size(); ++index) {
+        const at::Tensor& tensor = tensors[index];
+        HostValues& values = submission.values[index];
+        Layout layout = plan(tensor.sizes(), tensor.strides(), tensor.element_size(), traits_of(tensor, options.fresh));
+        switch (layout.route) {
+            case Route::view:
+                values = tensor;
+                break;
+            case Route::host:
+                values = to_host(tensor, options.fresh);
+                break;
+            case Route::empty:
+                values = CopiedValues{{}, tensor.scalar_type(), at::DimVector(tensor.sizes()), layout.strides};
+                break;
+            case Route::dense:
+            case Route::gather: {
+                const std::pair device{tensor.device().type(), tensor.device().index()};
+                by_device[device].push_back({&tensor, &values, std::move(layout), index});
+            }
+        }
+    }
+    try {
+        for (const auto& [device, leaves] : by_device) {
+            start(c10::Device(device.first, device.second), leaves, options, *submission.transfer);
+        }
+    } catch (...) {
+        // Nobody will ask about what is under way already.
+        worker_.sweep_lanes();
+        throw;
+    }
+    if (!by_device.empty()) transfers_.fetch_add(1, std::memory_order_relaxed);
+    return submission;
+}
+
+void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
+    const c10::DeviceGuard on_device(device);
+    CopyLane& lane = CopyLane::of(device);
+    lane.sweep();
+    const auto pooled = take_blocks(leaves, pool(device.type()));
+    std::vector<const Leaf*> unpooled;
+    for (const Leaf& leaf : leaves) {
+        if (std::holds_alternative<CopiedValues>(*leaf.values)) continue;
+        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+        if (options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) {
+            *leaf.values = to_host(*leaf.tensor, /*fresh=*/false);
+        } else {
+            unpooled.push_back(&leaf);
+        }
+    }
+    const c10::Stream producer = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+    if (producer != lane.stream()) {
+        const auto ready = lane.event();
+        ready->record(producer);
+        ready->block(lane.stream());
+    }
+    if (!pooled.empty()) transfer.add(enqueue(lane, pooled, options));
+    if (!unpooled.empty()) transfer.add(stage_later(lane, unpooled, options));
+}
+
+std::vector<const Engine::Leaf*> Engine::take_blocks(const std::vector<Leaf>& leaves, HostPool& pool) {
+    std::vector<const Leaf*> pooled;
+    for (const Leaf& leaf : leaves) {
+        HostBlock block = pool.acquire(leaf.layout.bytes);
+        if (!block) continue;
+        *leaf.values = CopiedValues{std::move(block), leaf.tensor->scalar_type(), at::DimVector(leaf.tensor->sizes()),
+                                    leaf.layout.strides};
+        pooled.push_back(&leaf);
+    }
+    return pooled;
+}
+
+std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options) {
+    Flight::Cargo cargo;
+    for (const Leaf* leaf : leaves) {
+        cargo.sources.push_back(leaf->tensor->storage());
+        cargo.blocks.push_back(std::get<HostBlock>(std::get<CopiedValues>(*leaf->values).memory).share());
+        if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
+    }
+    auto completion = lane.event();
+    std::exception_ptr failure;
+    try {
+        const c10::StreamGuard on_copy_stream(lane.stream());
+        for (const Leaf* leaf : leaves) {
+            enqueue_copy(*leaf->tensor, leaf->layout, std::get<CopiedValues>(*leaf->values).data());
+            bytes_copied_.fetch_add(leaf->layout.bytes, std::memory_order_relaxed);
+        }
+        completion->record(lane.stream());
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure != nullptr) {
+        // Some copies may be under way. What they use must live until they have ended: behind a second attempt at the
+        // event, or for good where that fails too.
+        try {
+            completion->record(lane.stream());
+        } catch (...) {
+            completion.reset();
+        }
+    }
+    auto flight = std::make_shared<Flight>(lane.device(), std::move(completion), std::move(cargo), this);
+    if (failure != nullptr) flight->fail(failure);
+    lane.add(flight);
+    if (failure != nullptr) std::rethrow_exception(failure);
+    return flight;
+}
+
+std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves,
+                                            SubmitOptions options) {
+    Flight::Cargo cargo;
+    auto staged = std::make_shared<StagedCopy>();
+    staged->lane = &lane;
+    for (const Leaf* leaf : leaves) {
+        auto memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
+        if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
+        *leaf->values = CopiedValues{memory, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
+                                     leaf->layout.strides};
+        // A tensor of our own over the storage: the worker must not drop the last reference to one that Python knows.
+        staged->leaves.push_back({alias(*leaf->tensor), leaf->layout, std::move(memory)});
+    }
+    staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
+    worker_.run([staged, ring = ring(lane.device().type())] { stage(ring.get(), staged); });
+    return staged->flight;
+}
+
+void Engine::trim() {
+    for (CopyLane* lane : CopyLane::all()) lane->sweep();
+    decltype(rings_) rings;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        rings.swap(rings_);
+    }
+    rings.clear();
+    for (HostPool* pool : pools()) pool->trim();
+    HostPool::trim_retired();
+}
+
+EngineStats Engine::stats() {
+    EngineStats stats;
+    for (HostPool* pool : pools()) stats.pool += pool->stats();
+    stats.limit = budget_->limit();
+    stats.budget = budget_->held();
+    stats.transfers = transfers_.load(std::memory_order_relaxed);
+    stats.bytes_copied = bytes_copied_.load(std::memory_order_relaxed);
+    stats.leaves_unpooled = leaves_unpooled_.load(std::memory_order_relaxed);
+    return stats;
+}
+
+bool Engine::wait_for_all(Clock::time_point deadline) {
+    Transfer mine;
+    for (CopyLane* lane : CopyLane::all()) {
+        for (auto& flight : lane->in_flight()) {
+            if (flight->engine() == this) mine.add(std::move(flight));
+        }
+    }
+    return mine.wait_until(deadline) && worker_.wait_idle(deadline);
+}
+
+}  // namespace tnb

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <variant>
+#include <vector>
+
+#include "host_pool.h"
+#include "layout.h"
+#include "ordinary_memory.h"
+#include "staging.h"
+#include "transfer.h"
+#include "worker.h"
+
+namespace tnb {
+
+class CopyLane;
+
+// Values that a transfer brings to the host: to be read only after it has ended.
+struct CopiedValues {
+    std::variant<HostBlock, std::shared_ptr<OrdinaryBlock>> memory;  // an empty block where there is no element
+    c10::ScalarType dtype;
+    at::DimVector sizes;
+    at::DimVector strides;  // in elements
+
+    void* data() const noexcept;
+};
+
+// All that the array of one leaf needs to know: values that are on the host already, or will be.
+using HostValues = std::variant<at::Tensor, CopiedValues>;
+
+// NumPy's limit, which is also in the words of torch_np_bridge/refusals.py.
+constexpr std::int64_t max_dims = 64;
+
+// Whether the tensor's own memory, with its sizes and strides, is all there is to it, and an array can have them. Conj
+// and neg bits aside: those are lazy, and the routes know them.
+bool is_plain(const at::Tensor& tensor);
+
+struct SubmitOptions {
+    bool fresh = false;     // memory of its own for every leaf
+    bool snapshot = false;  // of the sources as they are now, so that the caller may overwrite them at once
+    bool blocking = false;  // the caller is going to wait: a short copy need not be handed to the worker
+};
+
+struct EngineStats {
+    PoolStats pool;          // of all device types together
+    std::size_t limit = 0;   // of the budget
+    std::size_t budget = 0;  // bytes held by all engines that share the budget
+    std::size_t transfers = 0;
+    std::size_t bytes_copied = 0;     // to page-locked memory
+    std::size_t leaves_unpooled = 0;  // that went to ordinary memory, since no page-locked memory was to be had
+};
+
+struct Submission {
+    std::shared_ptr<Transfer> transfer;
+    std::vector<HostValues> values;  // in the order of the tensors
+};
+
+// Orders the copy stream behind the producer's, runs the routes, records the completion. Knows neither Python nor
+// NumPy; every function may be called from any thread, and none holds a lock while it calls the device.
+class Engine {
+public:
+    explicit Engine(std::shared_ptr<PinnedBudget> budget) : budget_(std::move(budget)) {}
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+    // Does not wait: flights go on, and the memory goes home as they land.
+    ~Engine();
+
+    // The tensors must be plain. Where it throws, nothing is left behind but copies that are already under way; what
+    // they use lives until they have ended.
+    Submission submit(std::vector<at::Tensor> tensors, SubmitOptions options);
+
+    // Waits until what this engine started has ended, or the deadline has come; whether it has ended.
+    bool wait_for_all(Clock::time_point deadline);
+
+    // Give page-locked memory that no array and no copy uses back to the system, that of engines that are gone too.
+    void trim();
+    // Somebody has lost interest in a transfer that has not ended: what it holds is let go as soon as it has.
+    void release_when_ended() { worker_.sweep_lanes(); }
+    EngineStats stats();
+
+private:
+    struct Leaf {
+        const at::Tensor* tensor;
+        HostValues* values;
+        Layout layout;
+        std::size_t index;  // in the submission
+    };
+
+    void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
+    std::vector<const Leaf*> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
+    std::shared_ptr<Flight> enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
+    std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
+    HostPool& pool(c10::DeviceType type);
+    std::vector<HostPool*> pools();
+    // nullptr where there is no memory for one.
+    std::shared_ptr<StagingRing> ring(c10::DeviceType type);
+
+    const std::shared_ptr<PinnedBudget> budget_;
+    std::atomic<std::size_t> transfers_{0};
+    std::atomic<std::size_t> bytes_copied_{0};
+    std::atomic<std::size_t> leaves_unpooled_{0};
+    std::mutex mutex_;  // guards the two maps; a pool that is there stays
+    std::map<c10::DeviceType, std::unique_ptr<HostPool>> pools_;
+    std::map<c10::DeviceType, std::shared_ptr<StagingRing>> rings_;
+    Worker worker_;
+};
+
+}  // namespace tnb

@@ -1,0 +1,115 @@
+#include "host_memory.h"
+
+#include <ATen/core/CachingHostAllocator.h>
+#include <c10/core/DeviceGuard.h>
+
+#include <algorithm>
+#include <bit>
+#include <iterator>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "copy_lane.h"
+#include "device.h"
+
+namespace tnb {
+namespace {
+
+// Torch's host allocators round to powers of two; a slab of such a size wastes nothing of it.
+class DeviceTypeHostMemory final : public HostMemory {
+public:
+    explicit DeviceTypeHostMemory(c10::DeviceType type) : type_(type), allocator_(host_allocator(type)) {}
+
+    std::size_t slab_bytes(std::size_t bytes, std::size_t held) const noexcept override {
+        // Growing with what is held keeps the slabs few, and what the last one has too much within a half.
+        return std::bit_ceil(std::max({bytes, held / 2, smallest_slab}));
+    }
+
+    Allocation allocate(std::size_t slab_bytes) override {
+        auto owner = std::make_unique<at::DataPtr>(allocator_->allocate(slab_bytes));
+        void* data = owner->get();
+        return {data, owner.release()};
+    }
+
+    void deallocate(const Allocation& allocation, std::size_t slab_bytes) noexcept override {
+        delete static_cast<at::DataPtr*>(allocation.handle);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        freed_.push_back({slab_bytes, {}, false});
+    }
+
+    std::size_t reclaim(Clock::time_point deadline, bool others) noexcept override {
+        std::vector<Freed> freed;
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            freed.swap(freed_);
+        }
+        std::size_t gone = 0;
+        std::vector<Freed> waiting;
+        for (Freed& memory : freed) {
+            if (memory.has_passed(type_, deadline)) {
+                gone += memory.bytes;
+            } else {
+                waiting.push_back(std::move(memory));
+            }
+        }
+        try {
+            if (others || gone > 0) allocator_->empty_cache();
+        } catch (const std::exception&) {
+            // What it could not free stays in its cache, where the next call finds it.
+        }
+        const std::lock_guard<std::mutex> lock(mutex_);
+        freed_.insert(freed_.end(), std::make_move_iterator(waiting.begin()), std::make_move_iterator(waiting.end()));
+        return gone;
+    }
+
+private:
+    static constexpr std::size_t smallest_slab = std::size_t{1} << 20;
+
+    // Torch's allocator has noted the copies to a block, and keeps a freed one until an event that it records then, on
+    // the streams of those copies, has passed. Events of ours, recorded later on the same streams, tell when.
+    struct Freed {
+        std::size_t bytes;
+        std::vector<std::pair<c10::Device, std::shared_ptr<c10::Event>>> events;
+        bool recorded;
+
+        bool has_passed(c10::DeviceType type, Clock::time_point deadline) noexcept {
+            try {
+                if (!recorded) record(type);
+                return wait_until(deadline, [this] { return std::all_of(events.begin(), events.end(), passed); });
+            } catch (const std::exception&) {
+                return false;
+            }
+        }
+
+        void record(c10::DeviceType type) {
+            events.clear();
+            for (CopyLane* lane : CopyLane::all()) {
+                if (lane->device().type() != type) continue;
+                const c10::DeviceGuard guard(lane->device());
+                auto event = lane->event();
+                event->record(lane->stream());
+                events.emplace_back(lane->device(), std::move(event));
+            }
+            recorded = true;
+        }
+
+        static bool passed(const std::pair<c10::Device, std::shared_ptr<c10::Event>>& event) {
+            const c10::DeviceGuard guard(event.first);
+            return event.second->query();
+        }
+    };
+
+    const c10::DeviceType type_;
+    at::HostAllocator* const allocator_;
+    std::mutex mutex_;  // guards freed_
+    std::vector<Freed> freed_;
+};
+
+}  // namespace
+
+std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type) {
+    return std::make_unique<DeviceTypeHostMemory>(type);
+}
+
+}  // namespace tnb

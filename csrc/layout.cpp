@@ -1,0 +1,46 @@
+#include "layout.h"
+
+#include <ATen/ExpandUtils.h>
+#include <c10/util/accumulate.h>
+
+#include <algorithm>
+
+namespace tnb {
+namespace {
+
+Route route_of(std::int64_t numel, const LeafTraits& traits) {
+    if (traits.on_host) return traits.lazy_bits || traits.fresh ? Route::host : Route::view;
+    if (!traits.asynchronous) return Route::host;
+    if (numel == 0) return Route::empty;
+    return traits.dense && !traits.lazy_bits ? Route::dense : Route::gather;
+}
+
+}  // namespace
+
+Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize, const LeafTraits& traits) {
+    const std::int64_t numel = c10::multiply_integers(sizes);
+    Layout layout{route_of(numel, traits), static_cast<std::size_t>(numel) * itemsize, {}};
+    if (layout.route == Route::view || traits.dense) {
+        layout.strides.assign(strides.begin(), strides.end());
+    } else {
+        const auto dense = at::infer_dense_strides(sizes, strides);
+        layout.strides.assign(dense.begin(), dense.end());
+    }
+    return layout;
+}
+
+Slabs slabs(at::IntArrayRef sizes, at::IntArrayRef dense_strides, std::size_t itemsize, std::size_t limit) {
+    Slabs result{0, 1};
+    std::int64_t outermost = 0;
+    for (std::size_t dim = 0; dim < sizes.size(); ++dim) {
+        if (sizes[dim] > 1 && dense_strides[dim] > outermost) {
+            outermost = dense_strides[dim];
+            result.dim = static_cast<std::int64_t>(dim);
+        }
+    }
+    const std::size_t slice = static_cast<std::size_t>(outermost) * itemsize;
+    result.slices = slice == 0 ? 1 : static_cast<std::int64_t>(std::max<std::size_t>(1, limit / slice));
+    return result;
+}
+
+}  // namespace tnb

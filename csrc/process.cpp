@@ -1,0 +1,29 @@
+#include "process.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+namespace tnb {
+namespace {
+std::atomic<bool> exiting{false};
+std::atomic<bool> forked_child{false};
+}  // namespace
+
+bool process_is_exiting() noexcept {
+    return exiting.load(std::memory_order_acquire);
+}
+
+void note_process_exit() noexcept {
+    exiting.store(true, std::memory_order_release);
+}
+
+bool process_is_forked_child() noexcept {
+    return forked_child.load(std::memory_order_acquire);
+}
+
+void watch_forks() {
+    pthread_atfork(nullptr, nullptr, [] { forked_child.store(true, std::memory_order_release); });
+}
+
+}  // namespace tnb

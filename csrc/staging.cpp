@@ -1,0 +1,107 @@
+#include "staging.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/StreamGuard.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "copy_lane.h"
+#include "copy_routes.h"
+#include "ordinary_memory.h"
+#include "process.h"
+#include "waiting.h"
+
+namespace tnb {
+namespace {
+
+// Thrown where a wait ends because the process does: nobody will read the arrays any more.
+struct ProcessExits {};
+
+// Waits until the device has done all that was enqueued on the lane; false where that cannot be known.
+bool settle(CopyLane& lane) noexcept {
+    try {
+        const c10::DeviceGuard on_device(lane.device());
+        const auto behind_all = lane.event();
+        behind_all->record(lane.stream());
+        wait_until(Clock::time_point::max(), [&] { return process_is_exiting() || behind_all->query(); });
+        return !process_is_exiting();
+    } catch (...) {
+        return false;
+    }
+}
+
+}  // namespace
+
+void StagingRing::copy(CopyLane& lane, const at::Tensor& dense, char* destination) {
+    const auto itemsize = static_cast<std::size_t>(dense.element_size());
+    const auto total = static_cast<std::size_t>(dense.numel());
+    const std::size_t per_chunk = chunk_bytes / itemsize;
+    for (std::size_t begin = 0; begin < total; begin += per_chunk) {
+        const std::size_t count = std::min(per_chunk, total - begin);
+        const std::size_t slot = std::exchange(next_, (next_ + 1) % chunks);
+        empty(slot);
+        auto filled = lane.event();
+        enqueue_elements(dense, begin, count, chunk(slot));
+        filled->record(lane.stream());
+        slots_[slot] = {std::move(filled), lane.device().type(), lane.device().index(), destination + begin * itemsize,
+                        count * itemsize};
+        prefault(slots_[slot].destination, slots_[slot].bytes);
+    }
+}
+
+void StagingRing::empty(std::size_t index) {
+    Slot& slot = slots_[index];
+    if (slot.filled == nullptr) return;
+    {
+        const c10::DeviceGuard guard(c10::Device(slot.device_type, slot.device_index));
+        wait_until(Clock::time_point::max(), [&slot] { return process_is_exiting() || slot.filled->query(); });
+    }
+    if (process_is_exiting()) throw ProcessExits();
+    std::memcpy(slot.destination, chunk(index), slot.bytes);
+    slot.filled.reset();
+}
+
+void StagingRing::drain() {
+    for (std::size_t step = 0; step < chunks; ++step) empty((next_ + step) % chunks);
+}
+
+void StagingRing::forget() noexcept {
+    for (Slot& slot : slots_) slot.filled.reset();
+}
+
+void StagingRing::abandon() noexcept {
+    usable_.store(false, std::memory_order_relaxed);
+    new HostBlock(std::move(memory_));
+}
+
+void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept {
+    CopyLane& lane = *staged->lane;
+    std::exception_ptr failure;
+    try {
+        const c10::DeviceGuard on_device(lane.device());
+        const c10::StreamGuard on_copy_stream(lane.stream());
+        for (const StagedCopy::Leaf& leaf : staged->leaves) {
+            for_each_dense_part(leaf.source, leaf.layout, [&](const at::Tensor& dense, std::size_t offset) {
+                char* destination = static_cast<char*>(leaf.destination->data()) + offset;
+                if (ring == nullptr) return copy_to_ordinary_memory(dense, leaf.layout, destination);
+                ring->copy(lane, dense, destination);
+            });
+        }
+        if (ring != nullptr) ring->drain();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure != nullptr) staged->flight->fail(failure);
+    if (failure != nullptr && ring != nullptr) ring->forget();
+    if (process_is_exiting() || (failure != nullptr && !settle(lane))) {
+        // The device may be reading the sources and writing to the ring: they are never freed.
+        if (ring != nullptr) ring->abandon();
+        new std::shared_ptr<StagedCopy>(std::move(staged));
+        return;
+    }
+    staged->flight->land();
+}
+
+}  // namespace tnb

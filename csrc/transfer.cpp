@@ -1,0 +1,117 @@
+#include "transfer.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
+
+namespace tnb {
+Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine)
+    : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
+
+bool Flight::poll() {
+    std::shared_ptr<c10::Event> completion;
+    std::exception_ptr error;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (landed()) return true;
+        if (completion_ == nullptr) return error_ != nullptr;
+        completion = completion_;
+        error = error_;
+    }
+    try {
+        const c10::DeviceGuard guard(device_);
+        if (!completion->query()) return error != nullptr;
+    } catch (...) {
+        fail(std::current_exception());
+        return true;
+    }
+    land();
+    return true;
+}
+
+void Flight::land() {
+    std::shared_ptr<c10::Event> completion;
+    Cargo cargo;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        look_for_mutations();
+        completion.swap(completion_);
+        std::swap(cargo, cargo_);
+        landed_.store(true, std::memory_order_release);
+    }
+}
+
+void Flight::fail(std::exception_ptr error) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (error_ == nullptr) error_ = std::move(error);
+}
+
+void Flight::look_for_mutations() {
+    const auto moved =
+        std::find_if(cargo_.watched.begin(), cargo_.watched.end(), [](const Watched& w) { return w.moved(); });
+    if (moved != cargo_.watched.end() && !mutated_leaf_) mutated_leaf_ = moved->leaf;
+}
+
+std::optional<std::size_t> Flight::mutated_leaf() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return mutated_leaf_;
+}
+
+void Flight::block(std::optional<c10::Stream> stream) {
+    std::shared_ptr<c10::Event> completion;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        look_for_mutations();
+        completion = completion_;
+    }
+    if (completion == nullptr) {
+        // The copies are made by the worker, which has recorded no event yet that a stream could wait for.
+        tnb::wait_until(Clock::time_point::max(), [this] { return poll(); });
+        return;
+    }
+    if (!stream.has_value()) stream = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
+    {
+        const c10::DeviceGuard guard(stream->device());
+        completion->block(*stream);
+    }
+    // Only now: had it failed, a change in place would still be a danger.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    cargo_.watched.clear();
+}
+
+std::exception_ptr Flight::error() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return error_;
+}
+
+bool Transfer::done() {
+    return std::all_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->poll(); });
+}
+
+bool Transfer::ended() const {
+    return std::all_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->landed(); });
+}
+
+bool Transfer::wait_until(Clock::time_point deadline) {
+    return tnb::wait_until(deadline, [this] { return done(); });
+}
+
+void Transfer::rethrow_error() {
+    for (const auto& flight : flights_) {
+        if (auto error = flight->error()) std::rethrow_exception(error);
+    }
+}
+
+std::optional<std::size_t> Transfer::mutated_leaf() {
+    for (const auto& flight : flights_) {
+        if (auto leaf = flight->mutated_leaf()) return leaf;
+    }
+    return std::nullopt;
+}
+
+void Transfer::block(std::optional<c10::Stream> stream) {
+    for (const auto& flight : flights_) flight->block(stream);
+}
+
+}  // namespace tnb

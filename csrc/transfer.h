@@ -1,0 +1,97 @@
+#pragma once
+
+#include <c10/core/Event.h>
+#include <c10/core/Storage.h>
+#include <c10/core/Stream.h>
+#include <c10/core/TensorImpl.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "host_block.h"
+#include "waiting.h"
+
+namespace tnb {
+
+// The version counter of a source, and what it said when the copy was submitted. A move before the copy was seen to
+// have ended means that the array may hold bytes of both versions.
+struct Watched {
+    c10::VariableVersion counter;
+    std::uint32_t version;
+    std::size_t leaf;  // its index in the submission
+
+    bool moved() const { return counter.current_version() != version; }
+};
+
+// The copies of one submission on one device, from the first enqueue until they are known to have ended.
+//
+// Invariant: sources and blocks stay alive until the completion event was seen to have completed. An event that cannot
+// be queried ends the flight for its Transfer, with the error, but releases nothing: the copy may still be running.
+//
+// A flight without an event ends by land() or fail(), which whoever makes its copies calls.
+class Flight {
+public:
+    struct Cargo {
+        std::vector<c10::Storage> sources;
+        std::vector<HostBlock> blocks;
+        std::vector<Watched> watched;
+    };
+
+    // `completion` is recorded behind the copies.
+    Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine);
+
+    // Whether the copies have ended, well or not. The first to see the end releases what the flight holds.
+    bool poll();
+    // The copies have ended: release what they used.
+    void land();
+    // The copies have failed; what they used is kept unless land() is called too.
+    void fail(std::exception_ptr error) noexcept;
+    bool landed() const noexcept { return landed_.load(std::memory_order_acquire); }
+    std::exception_ptr error();
+    // The leaf whose source was changed in place before the end was seen, if any.
+    std::optional<std::size_t> mutated_leaf();
+    // What is submitted to the stream (default: the current one of this device) from now on runs behind the copies.
+    // Changes in place are no danger any more, as far as they have not happened yet.
+    void block(std::optional<c10::Stream> stream);
+    // The engine that started the flight: an identity, never dereferenced.
+    const void* engine() const noexcept { return engine_; }
+
+private:
+    // Under the lock:
+    void look_for_mutations();
+
+    const c10::Device device_;
+    const void* const engine_;
+    std::mutex mutex_;  // guards what follows; nothing is queried or freed under it
+    std::shared_ptr<c10::Event> completion_;
+    Cargo cargo_;
+    std::exception_ptr error_;
+    std::optional<std::size_t> mutated_leaf_;
+    std::atomic<bool> landed_{false};
+};
+
+// One submission: a flight for each device. Any thread may ask and wait.
+class Transfer {
+public:
+    void add(std::shared_ptr<Flight> flight) { flights_.push_back(std::move(flight)); }
+
+    bool done();
+    // Whether that was seen already; asks no device.
+    bool ended() const;
+    // Waits, without spinning for long, until the copies have ended or `deadline` has come; whether they have ended.
+    bool wait_until(Clock::time_point deadline);
+    // The first error of the copies, once they have ended.
+    void rethrow_error();
+    std::optional<std::size_t> mutated_leaf();
+    void block(std::optional<c10::Stream> stream);
+
+private:
+    std::vector<std::shared_ptr<Flight>> flights_;
+};
+
+}  // namespace tnb

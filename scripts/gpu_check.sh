@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Runs everything that needs a GPU, once, on a machine that has one: no network, no virtual environment, the python3 it
+# finds. A step that fails, or whose tool is missing, does not stop the rest.
+#
+#     scripts/gpu_check.sh [--dry-run] FOLDER
+#
+# FOLDER gets one log a step, bench.json, and results.json: status, exit status, seconds and command of each step, and what
+# `doctor` reported. --dry-run puts the fake accelerator in the place of the GPU. STEP_LIMIT is the longest that a step may
+# take, in seconds (900); TESTS is what pytest runs (tests).
+set -u -o pipefail
+
+dry_run=
+if [ "${1:-}" = --dry-run ]; then
+    dry_run=1
+    shift
+fi
+if [ $# -ne 1 ]; then
+    echo "usage: scripts/gpu_check.sh [--dry-run] FOLDER" >&2
+    exit 2
+fi
+mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 2
+cd "$(dirname "$0")/.." || exit 2
+
+results="$out/results.json"
+rm -f "$results"
+limit=${STEP_LIMIT:-900}
+read -r -a tests <<<"${TESTS:-tests}"
+export PYTHONUNBUFFERED=1
+
+record() { # NAME STATUS EXIT SECONDS OUTPUT COMMAND...
+    python3 - "$results" "$@" <<'PYTHON'
+import json
+import pathlib
+import sys
+
+file, name, status, code, seconds, output, *command = sys.argv[1:]
+path = pathlib.Path(file)
+results = json.loads(path.read_text()) if path.exists() else {}
+entry = {"status": status, "exit": int(code) if code else None, "seconds": float(seconds), "command": command}
+try:
+    entry["report"] = json.loads(pathlib.Path(output).read_text())
+except (OSError, ValueError):
+    pass  # its output is no JSON: the log has it
+path.write_text(json.dumps({**results, name: entry}, indent=2) + "\n")
+PYTHON
+}
+
+step() { # NAME COMMAND...
+    local name=$1 start code status output
+    shift
+    output=$(mktemp)
+    echo "== $name: $*"
+    start=$(date +%s.%N)
+    timeout --kill-after=10 "$limit" "$@" >"$output" 2>"$out/$name.log" </dev/null
+    code=$?
+    case $code in
+        0) status=passed ;;
+        124 | 137) status="stopped after $limit s" ;;
+        127) status="missing: $1" ;;
+        *) status=failed ;;
+    esac
+    record "$name" "$status" "$code" "$(echo "$start $(date +%s.%N)" | awk '{ printf "%.2f", $2 - $1 }')" "$output" "$@"
+    cat "$output" >>"$out/$name.log"
+    rm -f "$output"
+    tail -n 3 "$out/$name.log"
+}
+
+missing() { # NAME WHAT
+    echo "== $1: missing: $2"
+    record "$1" "missing: $2" "" 0 ""
+}
+
+load=()
+device=()
+bench=()
+required=cuda,native
+if [ -n "$dry_run" ]; then
+    export PYTHONPATH="$PWD/tests${PYTHONPATH:+:$PYTHONPATH}"
+    load=(--load fake_device)
+    device=(--device fake)
+    bench=(--quick)
+    required=fake,native
+elif ! command -v nvcc >/dev/null && [ -x /usr/local/cuda/bin/nvcc ]; then
+    export PATH="/usr/local/cuda/bin:$PATH"
+fi
+
+if command -v nvidia-smi >/dev/null; then
+    step gpu nvidia-smi
+else
+    missing gpu nvidia-smi
+fi
+
+# Each is needed: the first four by the package, ninja by a quick build, the rest by the tests. PYTHONPATH may bring them.
+absent=$(python3 -c '
+import importlib.util as i
+names = ["torch", "numpy", "ml_dtypes", "optree", "setuptools", "ninja", "pytest", "hypothesis", "mypy", "sklearn", "rich"]
+print(*[name for name in names if i.find_spec(name) is None])')
+if [ -n "$absent" ]; then
+    missing modules "$absent (PYTHONPATH may bring them)"
+else
+    record modules passed 0 0 ""
+fi
+
+export TORCH_NP_BRIDGE_NATIVE=1
+command -v nvcc >/dev/null && [ -z "$dry_run" ] && export TORCH_NP_BRIDGE_CUDA=1
+step build python3 setup.py build_ext --inplace
+step doctor python3 -m torch_np_bridge doctor --json "${load[@]}"
+step tests env TNB_REQUIRE=$required python3 -m pytest -q "${tests[@]}"
+if command -v compute-sanitizer >/dev/null; then
+    step sanitizer compute-sanitizer --error-exitcode 9 python3 -m torch_np_bridge doctor "${load[@]}"
+else
+    missing sanitizer compute-sanitizer
+fi
+step bench python3 -m torch_np_bridge bench --json "$out/bench.json" "${load[@]}" "${device[@]}" "${bench[@]}"
+
+python3 - "$results" <<'PYTHON'
+import json
+import sys
+
+results = json.load(open(sys.argv[1]))
+print("\n== summary")
+for name, entry in results.items():
+    print(f"{name:10} {entry['seconds']:8.1f} s  {entry['status']}")
+bad = [name for name, entry in results.items() if entry["status"] != "passed" and "missing" not in entry["status"]]
+sys.exit(f"failed: {', '.join(bad)}" if bad else 0)
+PYTHON

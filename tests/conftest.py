@@ -1,0 +1,143 @@
+"""What every test may ask for: an engine, a device, a bridge. The one place that decides about skips.
+
+`TNB_REQUIRE=native,fake` or `native,cuda`, or one of these, turns the absence of what it names into a failure. Where
+torch sees a CUDA device, that is what the tests run on, unless the fake accelerator is required.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import torch_np_bridge as tnb
+from torch_np_bridge.config import EngineChoice
+
+pytest.register_assert_rewrite("helpers")
+
+THINGS = ("native", "fake", "cuda")
+REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").split(",") if name.strip())
+# A process has one of them: once a fake device is registered, torch.accelerator and page-locking mean it alone.
+ACCELERATOR = "cuda" if "cuda" in REQUIRED or (torch.cuda.is_available() and "fake" not in REQUIRED) else "fake"
+collect_ignore = ["fake_device"] if ACCELERATOR == "cuda" else []
+
+
+def pytest_configure() -> None:
+    with warnings.catch_warnings():
+        # Torch says once in a process that complex32 is experimental: not in the midst of a test.
+        warnings.simplefilter("ignore")
+        torch.empty(0, dtype=torch.complex32)
+    if unknown := REQUIRED - set(THINGS):
+        raise pytest.UsageError(f"TNB_REQUIRE: expected some of {', '.join(THINGS)}, got {', '.join(sorted(unknown))}")
+    if {"fake", "cuda"} <= REQUIRED:
+        raise pytest.UsageError(
+            "TNB_REQUIRE: expected fake or cuda, got both; torch knows one of them a process: run twice"
+        )
+
+
+@cache
+def absence(thing: str) -> str | None:
+    """Why `thing` is not there; None where it is."""
+    if thing == "native":
+        try:
+            tnb.Bridge(engine="native").close()
+        except tnb.EngineUnavailableError as error:
+            return str(error)
+    if thing == "fake" and ACCELERATOR == "cuda":
+        return "expected the fake accelerator, got CUDA, of which a process has one; TNB_REQUIRE=fake chooses the fake"
+    if thing == "fake":
+        try:
+            import fake_device  # noqa: F401
+        except RuntimeError as error:  # no compiler, or it refused the sources
+            return f"expected the fake accelerator, got none: {error}"
+    if thing == "cuda" and not torch.cuda.is_available():
+        return "expected a CUDA device, torch.cuda.is_available() says that there is none"
+    return None
+
+
+def require(thing: str) -> None:
+    """Skips the test where `thing` is missing, or fails it where the environment asks for it."""
+    reason = absence(thing)
+    if reason is None:
+        return
+    if thing in REQUIRED:
+        pytest.fail(f"TNB_REQUIRE={','.join(sorted(REQUIRED))}: {reason}", pytrace=False)
+    pytest.skip(f"{thing}: {reason.splitlines()[0]}")
+
+
+@pytest.fixture(params=["python", "native"], scope="session")
+def engine(request: pytest.FixtureRequest) -> EngineChoice:
+    """The name of an engine that can be used."""
+    if request.param == "native":
+        require("native")
+    name: EngineChoice = request.param
+    return name
+
+
+@pytest.fixture(params=["cpu", ACCELERATOR], scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """A device type that can be used."""
+    if request.param != "cpu":
+        require(request.param)
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=[ACCELERATOR], scope="session")
+def accelerator(request: pytest.FixtureRequest) -> str:
+    """A device type that copies behind the caller's back."""
+    require(request.param)
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def native() -> EngineChoice:
+    """The native engine, for what only it does."""
+    require("native")
+    return "native"
+
+
+@pytest.fixture
+def fake() -> ModuleType:
+    """The fake accelerator's module: latches, counters and failures."""
+    require("fake")
+    import fake_device
+
+    return fake_device
+
+
+@pytest.fixture
+def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
+    """A bridge of the engine, with a pool of its own."""
+    with tnb.Bridge(engine=engine) as opened:
+        yield opened
+
+
+@pytest.fixture
+def native_bridge(native: EngineChoice) -> Iterator[tnb.Bridge]:
+    """A bridge of the native engine."""
+    with tnb.Bridge(engine=native) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _whole_fake_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No failure or cost that one test put into the fake accelerator reaches the next."""
+    yield
+    if {"fake", "device", "accelerator"} & set(request.fixturenames) and absence("fake") is None:
+        import fake_device
+
+        fake_device.clear_failures()
+        fake_device.set_copy_cost()
+
+
+def pytest_report_header() -> list[str]:
+    versions: dict[str, Any] = tnb.engine_info().versions
+    return [f"torch_np_bridge: {', '.join(f'{name} {version}' for name, version in versions.items())}"]

@@ -1,0 +1,77 @@
+"""A fake accelerator for tests: the torch device type "fake", asynchronous and as strict as CUDA is.
+
+Importing this package builds the device if need be and registers it. `FAKE_DEVICES` in the environment, or
+`configure()` before the first use, sets how many devices there are (two by default, eight at most). README.md says
+what it models.
+"""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch.utils.backend_registration import rename_privateuse1_backend
+
+from . import device_module
+from .build import library_path
+from .control import (
+    Failure,
+    Latch,
+    call_names,
+    clear_failures,
+    compute,
+    configure,
+    empty_host_cache,
+    fail,
+    foreign_tensor,
+    hold,
+    hold_copies,
+    last_error,
+    lock_pages,
+    set_copy_cost,
+    set_host_memory,
+    unlock_pages,
+)
+from .measure import Counters, counters, reset_counters
+
+__all__ = [
+    "SIMULATED",
+    "Counters",
+    "Failure",
+    "Latch",
+    "call_names",
+    "clear_failures",
+    "compute",
+    "configure",
+    "counters",
+    "empty_host_cache",
+    "fail",
+    "foreign_tensor",
+    "hold",
+    "hold_copies",
+    "last_error",
+    "library_path",
+    "lock_pages",
+    "prepare_demo",
+    "reset_counters",
+    "set_copy_cost",
+    "set_host_memory",
+    "unlock_pages",
+]
+
+# What the package's commands ask a module that they load: nothing that they show is the speed of any hardware.
+SIMULATED = True
+
+
+def prepare_demo() -> Callable[[torch.Tensor], None]:
+    """Makes copies take time, and with what it returns, called for each batch of features, computing too."""
+    set_copy_cost(bandwidth=40e6, latency=20e-6)
+    return lambda features: compute(features, 0.006)
+
+
+rename_privateuse1_backend("fake")
+torch._register_device_module("fake", device_module)
+
+if _devices := os.environ.get("FAKE_DEVICES"):
+    if not _devices.isdecimal():
+        raise ValueError(f"expected FAKE_DEVICES to be a number of devices from 1 to 8, got {_devices!r}")
+    configure(devices=int(_devices))

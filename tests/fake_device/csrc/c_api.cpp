@@ -1,0 +1,94 @@
+#include "c_api.h"
+
+#include <exception>
+
+#include <c10/util/Exception.h>
+
+#include "copy_engine.h"
+#include "counters.h"
+#include "device.h"
+#include "event.h"
+#include "failures.h"
+#include "host_memory.h"
+#include "memory.h"
+
+namespace {
+
+template <class Body>
+int answer(const Body& body) noexcept {
+    try {
+        body();
+        return 0;
+    } catch (const c10::Error& error) {
+        fake::set_last_error(error.what_without_backtrace());
+    } catch (const std::exception& error) {
+        fake::set_last_error(error.what());
+    }
+    return 1;
+}
+
+fake::Event& event_at(void* event) {
+    return *static_cast<fake::Event*>(event);
+}
+
+fake::Stream& stream_at(void* stream) {
+    return *static_cast<fake::Stream*>(stream);
+}
+
+}  // namespace
+
+int fake_lock_pages(void* address, size_t bytes) {
+    return answer([&] { fake::lock_pages(address, bytes); });
+}
+
+int fake_unlock_pages(void* address, size_t /*bytes*/) {
+    return answer([&] { fake::unlock_pages(address); });
+}
+
+int fake_event_create(void** event) {
+    return answer([&] { *event = fake::Event::create(false); });
+}
+
+int fake_event_record(void* event, void* stream) {
+    return answer([&] { event_at(event).record(stream_at(stream)); });
+}
+
+int fake_event_query(void* event, int* passed) {
+    return answer([&] { *passed = event_at(event).query() ? 1 : 0; });
+}
+
+int fake_event_synchronize(void* event) {
+    return answer([&] { event_at(event).synchronize(); });
+}
+
+int fake_event_destroy(void* event) {
+    return answer([&] {
+        fake::check_not_forked();
+        fake::Event::destroy(&event_at(event));
+        fake::check_context();
+    });
+}
+
+int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream) {
+    return answer([&] { fake::submit_to_host(stream_at(stream), to, from, bytes, true); });
+}
+
+int fake_launch(void (*function)(void*), void* argument, void* stream) {
+    return answer([&] {
+        fake::check(fake::Call::launch);
+        const bool broken = fake::takes_failure(fake::Call::launch_async);
+        fake::count(stream_at(stream).device(), fake::Count::launches);
+        stream_at(stream).enqueue([=] {
+            const fake::Execution execution;
+            if (broken) {
+                fake::end_context("launch_async");
+            } else {
+                function(argument);
+            }
+        });
+    });
+}
+
+void* fake_worker_address(const void* device_address) {
+    return fake::device_of(device_address) < 0 ? nullptr : fake::worker_address(device_address);
+}

@@ -1,0 +1,28 @@
+// A driver's plain C interface, for code that knows no torch.
+//
+// Each call answers 0 for success, else 1, and leaves the reason as the thread's last error, which the next launch
+// reports unless it is taken first. Events demand that their device is the thread's current one, as a driver's do.
+// A stream is what torch's Stream::native_handle() gives.
+#pragma once
+
+#include <stddef.h>
+
+#define FAKE_API extern "C" __attribute__((visibility("default")))
+
+FAKE_API int fake_lock_pages(void* address, size_t bytes);
+FAKE_API int fake_unlock_pages(void* address, size_t bytes);
+
+FAKE_API int fake_event_create(void** event);
+FAKE_API int fake_event_record(void* event, void* stream);
+// *passed becomes 0 or 1.
+FAKE_API int fake_event_query(void* event, int* passed);
+FAKE_API int fake_event_synchronize(void* event);
+FAKE_API int fake_event_destroy(void* event);
+
+// A copy of bytes from device memory to host memory, enqueued on the stream.
+FAKE_API int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream);
+
+// Runs function(argument) on the stream's worker. Device memory is reached there at fake_worker_address() only, which
+// answers null for an address that is not of device memory.
+FAKE_API int fake_launch(void (*function)(void*), void* argument, void* stream);
+FAKE_API void* fake_worker_address(const void* device_address);

@@ -1,0 +1,83 @@
+// Streams: one worker thread each, tasks in order, no order between streams (the default stream included).
+//
+//   Stream& s = stream_of(device, 0);
+//   auto marker = s.mark();          // a point in the stream, passed when the worker gets there
+//   other.wait_for(marker);          // what is enqueued on `other` from now on runs behind it
+//   marker->wait_on_host();          // without the GIL
+//
+// Workers never take the GIL, never see signals, and are leaked: the exit of the process waits only for a task that is
+// in the middle of touching memory (an Execution), never for one that waits for a latch, a marker or a modelled delay.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+namespace fake {
+
+class Marker {
+public:
+    using Clock = std::chrono::steady_clock;
+
+    bool passed() const noexcept { return passed_.load(std::memory_order_acquire); }
+    void pass();
+    void wait_on_worker();
+    void wait_on_host();
+    Clock::time_point time() const { return time_; }
+
+private:
+    std::atomic<bool> passed_{false};
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    Clock::time_point time_{};
+};
+
+class Stream {
+public:
+    Stream(int device, int64_t id);
+
+    int device() const { return device_; }
+    int64_t id() const { return id_; }
+
+    void enqueue(std::function<void()> task);
+    std::shared_ptr<Marker> mark();
+    void wait_for(std::shared_ptr<Marker> marker);
+    bool idle();
+
+private:
+    void work();
+
+    const int device_;
+    const int64_t id_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<void()>> tasks_;
+    bool busy_ = false;
+};
+
+// Id 0 is the default stream, 1 to pool_size are the pool's.
+constexpr int64_t pool_size = 4;
+
+Stream& stream_of(int device, int64_t id);
+Stream& next_pool_stream(int device);
+Stream& current_stream(int device);
+int64_t current_stream_id(int device) noexcept;
+int64_t exchange_stream(int device, int64_t id);
+// Waits on the host for all that the device's streams hold now.
+void wait_for_device(int device);
+
+// A worker touches memory only within an Execution.
+class Execution {
+public:
+    Execution();
+    ~Execution();
+    Execution(const Execution&) = delete;
+    Execution& operator=(const Execution&) = delete;
+};
+
+}  // namespace fake

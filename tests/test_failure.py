@@ -1,0 +1,215 @@
+"""Contract 10: a failed submit owns nothing, errors of the copy raise at result(), and the next transfer is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_silent, run_script
+
+import torch_np_bridge as tnb
+from torch_np_bridge.config import EngineChoice
+
+# What the native engine calls while it submits, each with a tree that makes it do so.
+SUBMIT: dict[str, Callable[[torch.Tensor], Any]] = {
+    "event_record": lambda x: x,
+    "event_block": lambda x: x,
+    "copy_d2h": lambda x: [x, x],
+    "device_alloc": lambda x: [x, x.view(60, 50)[:, ::2]],
+    "copy_d2d": lambda x: [x, x.view(60, 50)[:, ::2]],
+}
+
+
+@pytest.fixture
+def source(fake: ModuleType, native_bridge: tnb.Bridge) -> torch.Tensor:
+    """A tensor whose transfer finds everything prepared."""
+    tensor = torch.arange(3000.0, device="fake")
+    for _ in range(2):
+        native_bridge.to_numpy([tensor, tensor, tensor.view(60, 50)[:, ::2]])
+    torch.accelerator.empty_cache()  # so that memory for a gather has to be allocated
+    torch.accelerator.synchronize()
+    return tensor
+
+
+def live(fake: ModuleType, bridge: tnb.Bridge) -> tuple[int, int, int, int]:
+    """What a failed call must leave as it was: bytes on the device, page-locked, leased, and events."""
+    counted = fake.counters()
+    events = counted.event_creates - counted.event_destroys
+    return counted.device_bytes_live, counted.host_bytes_live, bridge.stats().leased_bytes, events
+
+
+def assert_right(bridge: tnb.Bridge, source: torch.Tensor) -> None:
+    """Two transfers: the first also sweeps what the failed one left in flight."""
+    torch.accelerator.synchronize()
+    for _ in range(2):
+        assert (bridge.to_numpy([source, source])[1] == range(3000)).all()
+
+
+# The second record is that of the completion, the second copy is enqueued behind the first.
+@pytest.mark.parametrize(("call", "after"), [*((call, 0) for call in SUBMIT), ("event_record", 1), ("copy_d2h", 1)])
+def test_a_submit_that_fails_once(
+    native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str, after: int
+) -> None:
+    before = live(fake, native_bridge)
+    with fake.fail(call, after=after) as failure, pytest.raises(RuntimeError, match="injected failure"):
+        native_bridge.to_numpy_async(SUBMIT[call](source))
+    assert failure.delivered == 1
+    assert_right(native_bridge, source)
+    assert live(fake, native_bridge) == before
+
+
+@pytest.mark.parametrize("call", SUBMIT)
+def test_a_submit_on_a_device_that_is_lost(
+    native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str
+) -> None:
+    before = live(fake, native_bridge)
+    tree = SUBMIT[call](source)
+    with fake.fail(call, sticky=True) as failure:
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="fake device"):
+                native_bridge.to_numpy(tree)
+        assert failure.delivered >= 1
+    del tree
+    assert_right(native_bridge, source)
+    # Device memory that a lost device refuses to free is lost with it.
+    assert live(fake, native_bridge)[1] == before[1]
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_events_that_cannot_be_made(native_bridge: tnb.Bridge, fake: ModuleType, *, sticky: bool) -> None:
+    x = torch.ones(100, device="fake")
+    native_bridge.to_numpy(x)
+    flying: list[tnb.Transfer] = []
+    with fake.hold(), fake.fail("event_create", sticky=sticky) as failure:
+        with pytest.raises(RuntimeError, match="event_create failed"):  # noqa: PT012
+            while len(flying) < 1000:  # each keeps an event: sooner or later there is none to use again
+                flying.append(native_bridge.to_numpy_async(x))
+        assert failure.delivered >= 1
+    for transfer in flying:
+        error = transfer.exception()
+        # A device that is lost may be lost to those in flight too, if somebody asked it about them meanwhile.
+        assert (transfer.result() == 1).all() if error is None else sticky and "event_create" in str(error)
+    assert (native_bridge.to_numpy(x) == 1).all()
+
+
+def test_page_locked_memory_that_is_refused_is_done_without(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    x = torch.arange(777_777.0, device="fake")
+    native_bridge.to_numpy(x[:10])
+    fake.empty_host_cache()
+    before = live(fake, native_bridge)[0]
+    with fake.fail("host_alloc") as failure:
+        small, large = native_bridge.to_numpy_async([x[:10], x]).result()
+        assert failure.delivered == 1
+    assert native_bridge.stats().unpooled_leaves == 1
+    assert (large == range(777_777)).all()
+    assert (small == range(10)).all()
+    assert live(fake, native_bridge)[0] == before
+    native_bridge.to_numpy(x)
+    assert native_bridge.stats().unpooled_leaves == 1
+
+
+def test_a_first_use_that_fails(native: EngineChoice, fake: ModuleType) -> None:
+    """Nothing is remembered of a device whose stream could not be had."""
+    assert_silent(
+        run_script("""
+import torch, fake_device, torch_np_bridge as tnb
+bridge = tnb.Bridge(engine="native")
+x = torch.ones(5, device="fake")
+for call in ("stream_get", "event_create"):
+    with fake_device.fail(call) as failure:
+        try:
+            bridge.to_numpy(x)
+        except RuntimeError as error:
+            assert f"{call} failed: injected" in str(error), error
+        else:
+            raise AssertionError(call)
+bridge = tnb.Bridge(engine="native")
+x = torch.ones(1_000_000, device="fake")  # of a size that torch's own cache does not have
+with fake_device.fail("host_alloc") as failure:
+    assert bridge.to_numpy(x).tolist() == [1] * 1_000_000
+    assert failure.delivered == 1
+assert bridge.to_numpy(x).tolist() == [1] * 1_000_000
+""")
+    )
+
+
+def test_a_copy_that_fails_raises_at_the_result(
+    native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor
+) -> None:
+    before = live(fake, native_bridge)
+    with fake.fail("copy_d2h_async"):
+        with fake.hold():  # a call that submits would be told of the error, too
+            transfer = native_bridge.to_numpy_async(source)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="context was ended by copy_d2h_async"):
+                transfer.result()
+        assert transfer.done()
+    with pytest.raises(RuntimeError, match="context was ended by copy_d2h_async"):
+        transfer.result()  # the device is well again, this transfer never
+    del transfer
+    assert_right(native_bridge, source)
+    assert live(fake, native_bridge)[:2] == before[:2]
+
+
+def test_an_event_that_cannot_be_asked(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    native_bridge.to_numpy(torch.ones(3000, device="fake"))
+    torch.accelerator.synchronize()
+    before = live(fake, native_bridge)
+    with fake.hold():
+        transfer = native_bridge.to_numpy_async(torch.ones(3000, device="fake"))
+        with fake.fail("event_query"):
+            assert transfer.done()
+        with pytest.raises(RuntimeError, match="event_query failed"):
+            transfer.result()
+        # The copy is still to come: its source must not be freed, whoever asks or forgets.
+        native_bridge.to_numpy_async(torch.ones(1, device="fake"))
+        del transfer
+        native_bridge.to_numpy_async(torch.ones(1, device="fake"))
+        assert fake.counters().device_bytes_live >= before[0] + 3000 * 4
+    torch.accelerator.synchronize()
+    native_bridge.to_numpy(torch.ones(3000, device="fake"))
+    assert live(fake, native_bridge)[0] == before[0]
+
+
+@pytest.mark.parametrize("call", ["copy_d2h", "copy_d2h_async"])
+def test_both_engines_raise(bridge: tnb.Bridge, fake: ModuleType, call: str) -> None:
+    x = torch.ones(100, device="fake")
+    bridge.to_numpy(x)
+    with fake.fail(call), pytest.raises(RuntimeError, match="fake device"):
+        bridge.to_numpy({"a": [x]})
+    assert (bridge.to_numpy(x) == 1).all()
+
+
+def test_the_other_device_of_a_failed_call(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """The copies of the first device are under way when the second one fails."""
+    first, second = (torch.full((5000,), 2.0, device=f"fake:{index}") for index in (0, 1))
+    native_bridge.to_numpy([first, second])
+    torch.accelerator.synchronize()
+    before = live(fake, native_bridge)
+    with fake.hold(), fake.fail("event_block", after=1):
+        with pytest.raises(RuntimeError, match="event_block failed"):
+            native_bridge.to_numpy([first, second])
+        del first
+        scratch: Any = [torch.zeros(5000, device="fake:0") for _ in range(10)]
+    arrays = native_bridge.to_numpy([second, torch.full((5000,), 3.0, device="fake:0")])
+    torch.accelerator.synchronize()
+    assert [array[0] for array in arrays] == [2, 3]
+    del scratch
+    native_bridge.to_numpy([second, torch.zeros(1, device="fake:0")])
+    assert live(fake, native_bridge)[0] <= before[0]
+
+
+def test_what_a_failed_submit_has_enqueued_keeps_its_blocks(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """The first copy is under way when the second fails: nobody may have its block before it has written."""
+    late, other = torch.full((5000,), 2.0, device="fake:0"), torch.full((5000,), 3.0, device="fake:1")
+    native_bridge.to_numpy([late, other])
+    torch.accelerator.synchronize(1)
+    with fake.hold():
+        with fake.fail("copy_d2h", after=1), pytest.raises(RuntimeError, match="copy_d2h failed"):
+            native_bridge.to_numpy([late, late])
+        arrays = [native_bridge.to_numpy(other) for _ in range(3)]
+    torch.accelerator.synchronize(0)
+    assert all((array == 3).all() for array in arrays)

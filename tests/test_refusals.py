@@ -1,0 +1,186 @@
+"""Contract 13: what cannot become an array is refused in words, with its path, before anything is enqueued."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_same_array, torchs_answer
+
+import torch_np_bridge as tnb
+
+
+def fake_tensor() -> torch.Tensor:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        return torch.ones(3)
+
+
+class Wrapper(torch.Tensor):
+    """A subclass whose values are somewhere else."""
+
+    @staticmethod
+    def __new__(cls) -> Wrapper:
+        made: Wrapper = torch.Tensor._make_wrapper_subclass(cls, (3,))
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        raise NotImplementedError(func)
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return "Wrapper()"
+
+
+def quietly(make: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """Torch warns that some of these kinds are prototypes."""
+
+    def made() -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+
+    return made
+
+
+UINT4: torch.dtype = vars(torch)["uint4"]  # torch's stubs do not know it
+
+REFUSED: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "coo": (lambda: torch.eye(3).to_sparse(), r"expected a strided tensor, got layout torch\.sparse_coo; .*to_dense"),
+    "csr": (quietly(lambda: torch.eye(3).to_sparse_csr()), r"got layout torch\.sparse_csr; .*to_dense"),
+    "mkldnn": (lambda: torch.ones(3).to_mkldnn(), r"got layout torch\._mkldnn; .*to_dense"),
+    "quantized": (
+        quietly(lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)),
+        r"got the quantized torch\.qint8; .*dequantize",
+    ),
+    "meta": (lambda: torch.ones(3, device="meta"), "got one on the meta device; materialize"),
+    "nested": (quietly(lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])), r"nested tensor; .*unbind"),
+    "jagged": (
+        quietly(lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)),
+        r"nested tensor; .*unbind",
+    ),
+    "fake": (fake_tensor, r"got torch\._subclasses\.fake_tensor\.FakeTensor, which dispatches by itself"),
+    "wrapper": (Wrapper, r"got .*Wrapper, which dispatches by itself; convert the tensors that it wraps"),
+    "bits": (lambda: torch.ones(3, dtype=torch.uint8).view(torch.bits8), r"got torch\.bits8; call"),
+    "small integers": (
+        lambda: torch.ones(3, dtype=torch.uint8).view(UINT4),
+        r"got torch\.uint4; call",
+    ),
+    "zero tensor": (lambda: torch._efficientzerotensor(3), "ZeroTensor.*call .clone"),
+    "too many dimensions": (lambda: torch.ones([1] * 65), "expected at most 64 dimensions.* got 65; call .flatten"),
+}
+
+
+@pytest.fixture(params=REFUSED)
+def refused(request: pytest.FixtureRequest) -> tuple[torch.Tensor, str]:
+    """A tensor and what has to be said of it."""
+    make, words = REFUSED[request.param]
+    return make(), words
+
+
+def test_the_words(bridge: tnb.Bridge, refused: tuple[torch.Tensor, str]) -> None:
+    tensor, words = refused
+    for function in (bridge.to_numpy, bridge.to_numpy_async):
+        with pytest.raises(tnb.UnsupportedTensorError, match=f"^tree: .*{words}"):
+            function(tensor)
+    with pytest.raises(TypeError, match=rf"^tree\['outputs'\]\[1\]: .*{words}"):
+        bridge.to_numpy({"inputs": torch.ones(3), "outputs": [torch.ones(2), tensor]})
+    for copy in (True, False):
+        with pytest.raises(tnb.UnsupportedTensorError, match=words):
+            bridge.to_numpy([tensor], copy=copy)
+
+
+def test_nothing_is_enqueued(bridge: tnb.Bridge, fake: ModuleType, refused: tuple[torch.Tensor, str]) -> None:
+    good = torch.ones(100, device="fake")
+    bridge.to_numpy(good)
+    torch.accelerator.synchronize()
+    fake.reset_counters()
+    before = fake.counters()
+    for tree in ([good, refused[0]], [refused[0], good]):
+        with pytest.raises(tnb.UnsupportedTensorError):
+            bridge.to_numpy(tree)
+    assert fake.counters() == before
+    assert (bridge.to_numpy(good) == 1).all()
+
+
+def test_the_public_function_refuses_too(refused: tuple[torch.Tensor, str]) -> None:
+    with pytest.raises(tnb.UnsupportedTensorError, match=refused[1]):
+        tnb.to_numpy(refused[0])
+
+
+def test_on_a_device(bridge: tnb.Bridge, fake: ModuleType) -> None:
+    for tensor, words in (
+        (torch.ones(3, device="fake").view(torch.int32).view(torch.uint8).view(torch.bits8), "torch.bits8"),
+        (torch.ones([1] * 65, device="fake"), "64 dimensions"),
+    ):
+        with pytest.raises(tnb.UnsupportedTensorError, match=words):
+            bridge.to_numpy([tensor])
+
+
+def test_inside_vmap(bridge: tnb.Bridge) -> None:
+    def convert(row: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(tnb.UnsupportedTensorError, match=r"wrapped by torch\.func; convert outside"):
+            bridge.to_numpy({"row": row})
+        return row
+
+    torch.func.vmap(convert)(torch.ones(2, 3))
+
+
+def test_inside_grad(bridge: tnb.Bridge) -> None:
+    def convert(point: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(tnb.UnsupportedTensorError, match=r"wrapped by torch\.func; convert outside"):
+            bridge.to_numpy(point * 2)
+        return point.sum()
+
+    torch.func.grad(convert)(torch.ones(3))
+
+
+def test_a_compiled_function_may_convert(bridge: tnb.Bridge) -> None:
+    """Tracing stops at the call, which runs as always."""
+
+    def step(x: torch.Tensor) -> Any:
+        return bridge.to_numpy(x * 2), tnb.to_numpy(x + 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        doubled, added = torch.compile(step, backend="eager")(torch.ones(3))
+    assert_same_array(doubled, torchs_answer(torch.full((3,), 2.0)))
+    assert_same_array(added, torchs_answer(torch.full((3,), 2.0)))
+
+
+@pytest.mark.parametrize("leaf", [None, 1, 2.5, "text", b"bytes", np.arange(3), object(), np.float32(1), torch.float32])
+def test_leaves_that_are_no_tensors_pass(bridge: tnb.Bridge, leaf: object) -> None:
+    assert bridge.to_numpy(leaf) is leaf
+    assert bridge.to_numpy_async({"a": [leaf]}).result()["a"][0] is leaf
+
+
+def test_no_tensor_at_all(bridge: tnb.Bridge) -> None:
+    assert bridge.to_numpy({}) == {}
+    assert bridge.to_numpy_async([]).result() == []
+
+
+def test_a_closed_bridge(bridge: tnb.Bridge, device: str) -> None:
+    array = bridge.to_numpy(torch.ones(3, device=device))
+    bridge.close()
+    bridge.close()
+    for function in (bridge.to_numpy, bridge.to_numpy_async):
+        with pytest.raises(RuntimeError, match="got a closed one; make a new Bridge"):
+            function(torch.ones(3))
+    assert array.tolist() == [1, 1, 1]
+
+
+def test_arguments_of_the_wrong_kind(bridge: tnb.Bridge) -> None:
+    functions: list[Any] = [bridge.to_numpy, tnb.to_numpy]
+    for function in functions:
+        with pytest.raises(TypeError):
+            function()
+        with pytest.raises(TypeError):
+            function(torch.ones(3), torch.ones(3))
+        with pytest.raises(TypeError, match="unexpected keyword argument 'dtyp'"):
+            function(torch.ones(3), dtyp=np.float32)

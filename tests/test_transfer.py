@@ -1,0 +1,125 @@
+"""`Transfer`: done, result, exception, timeouts, and NumPy's own way of asking for an array."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import signal
+import time
+from types import FrameType
+
+import numpy as np
+import pytest
+import torch
+from helpers import hold
+
+import torch_np_bridge as tnb
+
+
+def test_a_result_is_the_same_object_each_time(bridge: tnb.Bridge, device: str) -> None:
+    transfer = bridge.to_numpy_async({"a": torch.ones(3, device=device)})
+    first = transfer.result()
+    assert transfer.result() is first
+    assert transfer.result(timeout=0) is first
+    assert transfer.done()
+    assert transfer.exception() is None
+    assert "done" in repr(transfer)
+
+
+def test_done_never_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+        assert not transfer.done()
+        assert repr(transfer) == "<torch_np_bridge.Transfer in flight>"
+    transfer.result()
+    assert transfer.done()
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, 1e-9, 0.01, -1, -1e300])
+def test_a_timeout_ends_the_wait_and_not_the_transfer(
+    native_bridge: tnb.Bridge, accelerator: str, timeout: float
+) -> None:
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+        start = time.monotonic()
+        for ask in (transfer.result, transfer.exception):
+            with pytest.raises(TimeoutError, match="ask again later"):
+                ask(timeout=timeout)
+        assert time.monotonic() - start >= 2 * max(timeout, 0)
+    assert transfer.result(timeout=60).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("timeout", [None, 1e300, float("inf"), 60])
+def test_long_timeouts(bridge: tnb.Bridge, device: str, timeout: float | None) -> None:
+    assert bridge.to_numpy_async(torch.ones(3, device=device)).result(timeout).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("timeout", ["soon", [], float("nan")])
+def test_timeouts_that_are_none(bridge: tnb.Bridge, device: str, timeout: object) -> None:
+    transfer = bridge.to_numpy_async(torch.ones(3, device=device))
+    with pytest.raises((TypeError, ValueError)):
+        transfer.result(timeout)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_ends_the_wait(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with hold(accelerator):
+            transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(KeyboardInterrupt):
+                transfer.result()
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(KeyboardInterrupt):
+                native_bridge.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert transfer.result().tolist() == [1, 1, 1]
+
+
+def test_numpy_may_ask(bridge: tnb.Bridge, device: str) -> None:
+    transfer = bridge.to_numpy_async(torch.tensor([1.5, 2.5], device=device))
+    plain = np.asarray(transfer)
+    assert plain is transfer.result()
+    assert np.asarray(transfer, dtype=np.int64).tolist() == [1, 2]
+    assert np.asarray(transfer, dtype=np.float64).dtype == np.float64
+    fresh = np.array(transfer)
+    assert not np.shares_memory(fresh, plain)
+    assert np.asarray(transfer, copy=False) is plain
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(transfer, dtype=np.int64, copy=False)
+    assert np.add(transfer, 1).tolist() == [2.5, 3.5]
+
+
+def test_numpy_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    x = torch.zeros(1000, device=accelerator)
+    latch = hold(accelerator)
+    x += 1
+    transfer = native_bridge.to_numpy_async(x)
+    assert not transfer.done()
+    latch.release()
+    assert (np.asarray(transfer) == 1).all()
+
+
+@pytest.mark.parametrize("tree", [[torch.ones(2)], {"a": torch.ones(2)}, None])
+def test_a_tree_is_no_array(bridge: tnb.Bridge, tree: object) -> None:
+    with pytest.raises(TypeError, match=r"expected a Transfer of one tensor, got one of a .*; call \.result\(\)"):
+        np.asarray(bridge.to_numpy_async(tree))
+
+
+def test_a_transfer_stays_in_its_process(bridge: tnb.Bridge) -> None:
+    transfer = bridge.to_numpy_async(torch.ones(3))
+    for carry in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied; use its result"):
+            carry(transfer)
+        with pytest.raises(TypeError, match="cannot be pickled or copied; make one where it is needed"):
+            carry(bridge)
+
+
+def test_nothing_in_flight_is_done(bridge: tnb.Bridge) -> None:
+    assert bridge.to_numpy_async(torch.ones(3)).done()
+    assert bridge.to_numpy_async([]).done()

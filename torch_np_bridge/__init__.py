@@ -1,0 +1,20 @@
+"""Tensors of any PyTorch accelerator as NumPy arrays, copied asynchronously into pooled page-locked memory."""
+
+from ._version import __version__
+from .bridge import Bridge, engine_info, stats, to_numpy, to_numpy_async, trim
+from .errors import EngineUnavailableError, SourceMutatedError, UnsupportedTensorError
+from .transfer import Transfer
+
+__all__ = [
+    "Bridge",
+    "EngineUnavailableError",
+    "SourceMutatedError",
+    "Transfer",
+    "UnsupportedTensorError",
+    "__version__",
+    "engine_info",
+    "stats",
+    "to_numpy",
+    "to_numpy_async",
+    "trim",
+]

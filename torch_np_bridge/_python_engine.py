@@ -1,0 +1,87 @@
+"""The fallback: plain torch, always synchronous, on any device that torch can copy from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from . import refusals
+from .dtypes import CARRIERS, NUMPY_DTYPES
+from .errors import LeafRefusedError
+
+Array = np.ndarray[Any, Any]
+
+
+class Finished:
+    """A submission that ended before it was handed out, well or with an error."""
+
+    def __init__(self, arrays: list[Array], error: Exception | None) -> None:
+        self._arrays = arrays
+        self._error = error
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self, timeout: float | None) -> bool:
+        return True
+
+    def arrays(self) -> list[Array]:
+        if self._error is not None:
+            raise self._error
+        return self._arrays
+
+    def mutated_leaf(self) -> int | None:
+        return None
+
+    def block_stream(self, stream: torch.Stream | None) -> None:
+        """Nothing is in flight."""
+
+
+class PythonEngine:
+    """``.detach().cpu().numpy()``, with the dtypes that NumPy lacks, and all at once."""
+
+    @property
+    def name(self) -> Literal["native", "python"]:
+        return "python"
+
+    def __init__(self) -> None:
+        self._transfers = 0
+
+    def submit(self, tensors: Sequence[torch.Tensor], fresh: bool, snapshot: bool, blocking: bool) -> Finished:
+        for index, tensor in enumerate(tensors):
+            if refusals.reason(tensor) is not None:
+                raise LeafRefusedError(index)
+        try:
+            # A mode that the caller has entered (fake tensors, a counter of operations, …) is not about our copies.
+            with _disable_current_modes():
+                arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
+        except Exception as error:
+            return Finished([], error)
+        self._transfers += any(not tensor.is_cpu for tensor in tensors)
+        return Finished(arrays, None)
+
+    def close(self) -> None:
+        """Nothing is ever in flight."""
+
+    def trim(self) -> None:
+        """Nothing is page-locked."""
+
+    def stats(self) -> dict[str, int]:
+        return {"transfers": self._transfers}
+
+    def front(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+
+def _convert(tensor: torch.Tensor, fresh: bool) -> Array:
+    host = tensor.detach()
+    host = host.cpu() if not host.is_cpu else host.clone() if fresh else host
+    host = host.resolve_conj().resolve_neg()
+    carrier = CARRIERS.get(host.dtype)
+    if carrier is None:
+        return host.numpy()
+    return host.view(carrier).numpy().view(NUMPY_DTYPES[host.dtype])

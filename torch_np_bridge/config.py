@@ -1,0 +1,43 @@
+"""Settings that come from the environment: one row each, unknown values raise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from .memory_limit import default_limit, parse_bytes
+
+EngineChoice = Literal["auto", "native", "python"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment asked for.
+
+    ============================= ===================================== ======================================
+    variable                      values                                default
+    ============================= ===================================== ======================================
+    TORCH_NP_BRIDGE_ENGINE        auto, native, python                  auto
+    TORCH_NP_BRIDGE_PINNED_LIMIT  bytes: 4GiB, 512MB, 1000000           a quarter of the memory, 4 GiB at most
+    ============================= ===================================== ======================================
+    """
+
+    engine: EngineChoice
+    pinned_limit: int
+
+
+def engine_choice(value: object, source: str) -> EngineChoice:
+    """``value`` as an engine choice; ``ValueError`` naming ``source`` where it is none."""
+    if value not in get_args(EngineChoice):
+        raise ValueError(f"{source}: expected one of {', '.join(get_args(EngineChoice))}, got {value!r}")
+    return cast(EngineChoice, value)
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings that ``environ`` asks for."""
+    engine = engine_choice(environ.get("TORCH_NP_BRIDGE_ENGINE", "auto"), "TORCH_NP_BRIDGE_ENGINE")
+    limit = environ.get("TORCH_NP_BRIDGE_PINNED_LIMIT")
+    pinned_limit = default_limit(environ) if limit is None else parse_bytes(limit, "TORCH_NP_BRIDGE_PINNED_LIMIT")
+    return Settings(engine, pinned_limit)

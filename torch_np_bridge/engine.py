@@ -1,0 +1,197 @@
+"""The protocol that engines meet, and the one place that selects between them and imports the extension."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import ml_dtypes
+import numpy as np
+import optree
+import torch
+
+from ._python_engine import PythonEngine
+from ._version import __version__
+from .config import EngineChoice, read_settings
+from .dtypes import NUMPY_DTYPES
+from .errors import EngineUnavailableError
+
+Array = np.ndarray[Any, Any]
+REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
+
+
+class Pending(Protocol):
+    """One submission on its way: arrays that nobody sees before their bytes are there."""
+
+    def done(self) -> bool:
+        """Whether the copies have ended, well or not; never waits."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for at most ``timeout`` seconds (``None``: as long as it takes); whether the copies have ended."""
+
+    def arrays(self) -> list[Array]:
+        """The arrays of a submission that has ended, in the order of its tensors; raises the error of the copies."""
+
+    def mutated_leaf(self) -> int | None:
+        """The index of a tensor that was seen to have been changed in place before its copy was seen to have ended."""
+
+    def block_stream(self, stream: torch.Stream | None) -> None:
+        """Make ``stream``, or the current stream of each device, wait for the copies; the host does not wait."""
+
+
+class Engine(Protocol):
+    """What turns tensors into arrays. Engines know no trees, no options of the public functions and no words."""
+
+    @property
+    def name(self) -> Literal["native", "python"]: ...
+
+    def submit(self, tensors: Sequence[torch.Tensor], fresh: bool, snapshot: bool, blocking: bool) -> Pending:
+        """Start the copies of ``tensors``, or views of them where they are on the CPU and neither flag is set.
+
+        ``fresh`` asks for memory of its own for each array, ``snapshot`` for the values of this moment,
+        and ``blocking`` says that the caller is going to wait at once.
+
+        Raises :class:`~torch_np_bridge.errors.LeafRefusedError` before anything is enqueued. Errors of the copies
+        themselves belong to the returned :class:`Pending`.
+        """
+
+    def close(self) -> None:
+        """Wait for what is in flight. Arrays that are alive stay valid."""
+
+    def trim(self) -> None:
+        """Give page-locked memory that nobody uses back to the system."""
+
+    def stats(self) -> dict[str, int]:
+        """The fields of :class:`~torch_np_bridge._stats.Stats` that this engine knows."""
+
+    def front(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The public form of ``function``, ``to_numpy`` of the default bridge: the same name, signature and help.
+
+        An engine may answer the simplest call, one tensor without options, by itself and pass on all others.
+        """
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Which engine runs, why, and with what; see :func:`engine_info`."""
+
+    engine: Literal["native", "python"]
+    reason: str
+    kernels: str
+    built_for: str | None
+    devices: tuple[str, ...]
+    limit: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The compiled module, or why there is none that can be used."""
+
+    module: ModuleType | None
+    built_for: str | None
+    problem: str
+
+
+@cache
+def extension() -> Extension:
+    """Load the compiled module, unless it was built for another torch: that one is not even imported."""
+    try:
+        built_for: str | None = import_module("._build_info", __package__).BUILT_FOR_TORCH
+        absence: str = import_module("._build_info", __package__).NATIVE_REASON
+    except ImportError:
+        return Extension(None, None, f"this copy was never built; run, in its source folder: {REBUILD}")
+    if built_for is None:
+        return Extension(None, None, f"{absence}; to get the native engine run, in its source folder: {REBUILD}")
+    if _minor(built_for) != _minor(torch.__version__):
+        problem = f"the extension was built for torch {built_for}, this is torch {torch.__version__}"
+        return Extension(None, built_for, f"{problem}; run, in its source folder: {REBUILD}")
+    try:
+        module = import_module("._C", __package__)
+    except ImportError as error:
+        return Extension(
+            None, built_for, f"the extension does not load ({error}); run, in its source folder: {REBUILD}"
+        )
+    module.set_dtypes(list(NUMPY_DTYPES.items()))
+    return Extension(module, built_for, "")
+
+
+def _minor(version: str) -> tuple[str, ...]:
+    return tuple(version.split("+")[0].split(".")[:2])
+
+
+@cache
+def _process_budget() -> Any:
+    """The limit that all Bridges without one of their own share."""
+    module = extension().module
+    assert module is not None
+    return module.PinnedBudget(read_settings().pinned_limit)
+
+
+def select(choice: EngineChoice, pinned_limit: int | None) -> Engine:
+    """The engine for ``choice``; ``auto`` asks the environment first, and is native wherever the extension loads.
+
+    ``pinned_limit`` is for this engine alone; ``None`` shares the limit of the process.
+    """
+    if choice == "auto":
+        choice = read_settings().engine
+    if choice == "python":
+        return PythonEngine()
+    loaded = extension()
+    if loaded.module is not None:
+        budget = _process_budget() if pinned_limit is None else loaded.module.PinnedBudget(pinned_limit)
+        engine: Engine = loaded.module.Engine(budget)
+        return engine
+    if choice == "native":
+        raise EngineUnavailableError(f"expected the native engine, as asked for; got none: {loaded.problem}")
+    return PythonEngine()
+
+
+def describe(engine: Engine, choice: EngineChoice, pinned_limit: int | None) -> EngineInfo:
+    """What :func:`torch_np_bridge.engine_info` says of ``engine``, which was selected by ``choice``."""
+    loaded = extension()
+    if choice != "auto":
+        reason = f"asked for by engine={choice!r}"
+    elif read_settings().engine != "auto":
+        reason = f"asked for by TORCH_NP_BRIDGE_ENGINE={read_settings().engine}"
+    elif engine.name == "native":
+        reason = "the extension loads"
+    else:
+        reason = loaded.problem
+    return EngineInfo(
+        engine=engine.name,
+        reason=reason,
+        kernels="none: no extension" if loaded.module is None else loaded.module.kernels(),
+        built_for=loaded.built_for,
+        devices=_devices(),
+        limit=read_settings().pinned_limit if pinned_limit is None else pinned_limit,
+        versions={
+            "torch_np_bridge": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "ml_dtypes": ml_dtypes.__version__,
+            "optree": optree.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _devices() -> tuple[str, ...]:
+    if not torch.accelerator.is_available():
+        return ()
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None
+    return tuple(f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count()))
+
+
+def c_docstring(function: Callable[..., Any]) -> str:
+    """The docstring of ``function`` behind its signature, which is where C functions have it for ``inspect``."""
+    signature = inspect.signature(function)
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return f"{function.__name__}{inspect.Signature(bare)}\n--\n\n{inspect.getdoc(function)}"

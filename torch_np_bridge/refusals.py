@@ -1,0 +1,58 @@
+"""Why a tensor cannot become an array, in words: expected, got, what to call instead."""
+
+from __future__ import annotations
+
+import torch
+
+from .dtypes import NUMPY_DTYPES
+
+_MAX_DIMS = 64
+
+
+def reason(tensor: torch.Tensor) -> str | None:
+    """Why ``tensor`` is refused, as the end of a sentence that begins with its path; ``None`` where it is not."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "expected a plain tensor, got one wrapped by torch.func; convert outside of vmap, grad and the like"
+    if tensor.is_nested:
+        return "expected one dense tensor, got a nested tensor; call .unbind() and convert the parts"
+    if tensor.is_quantized:
+        return f"expected a plain dtype, got the quantized {tensor.dtype}; call .dequantize() or .int_repr() first"
+    if tensor.layout is not torch.strided:
+        return f"expected a strided tensor, got layout {tensor.layout}; call .to_dense() first"
+    if tensor.is_meta:
+        return "expected a tensor with data, got one on the meta device; materialize it first (.to_empty, then fill it)"
+    if tensor._is_zerotensor():
+        return "expected a tensor with memory, got a ZeroTensor, which stands for zeros; call .clone() first"
+    if tensor.dtype not in NUMPY_DTYPES:
+        return (
+            f"expected a dtype that NumPy or ml_dtypes has, got {tensor.dtype}; call .view(torch.uint8) or .to() first"
+        )
+    if tensor.dim() > _MAX_DIMS:
+        return f"expected at most {_MAX_DIMS} dimensions, as NumPy has, got {tensor.dim()}; call .flatten() first"
+    if _has_own_dispatch(tensor):
+        name = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
+        return f"expected a plain tensor, got {name}, which dispatches by itself; convert the tensors that it wraps"
+    return None
+
+
+def _has_own_dispatch(tensor: torch.Tensor) -> bool:
+    # The Python key is what a wrapper subclass (fake tensors, DTensor, …) carries: its data is somewhere else.
+    return bool(torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python))
+
+
+def describe(tensor: torch.Tensor) -> str:
+    """The sentence for a tensor that an engine refused, also where :func:`reason` knows none."""
+    known = reason(tensor)
+    if known is not None:
+        return known
+    keys = torch._C._dispatch_keys(tensor)
+    return f"expected a plain dense tensor, got one with dispatch keys {keys}; call .clone() first"
+
+
+def obstacle_to_view(tensor: torch.Tensor) -> str | None:
+    """Why an array cannot share the memory of ``tensor``, a supported one; ``None`` where it can."""
+    if not tensor.is_cpu:
+        return f"expected a tensor on the CPU, as copy=False asks for, got one on {tensor.device}; pass copy=None"
+    if tensor.is_conj() or tensor.is_neg():
+        return "expected memory that holds the values, got a lazily conjugated or negated tensor; pass copy=None"
+    return None
