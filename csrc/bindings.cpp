@@ -11,7 +11,7 @@
 
 #include "dtypes.h"
 #include "engine.h"
-#include "gil_release.h"
+#include "gil.h"
 #include "kernels.h"
 #include "numpy_array.h"
 #include "process.h"
@@ -109,11 +109,12 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
 std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, bool fresh, bool snapshot,
                                 bool blocking) {
     auto& engine = self.cast<Engine&>();
-    std::vector<at::Tensor> tensors = take_tensors(list);
+    // Dropped with the GIL: these may be the last references of C++ to what Python knows.
+    const std::vector<at::Tensor> tensors = take_tensors(list);
     Submission submission;
     {
         const GilRelease release;
-        submission = engine.submit(std::move(tensors), {fresh, snapshot, blocking});
+        submission = engine.submit(tensors, {fresh, snapshot, blocking});
     }
     py::list arrays(submission.values.size());
     for (std::size_t index = 0; index < submission.values.size(); ++index) {

@@ -93,13 +93,15 @@ std::shared_ptr<StagingRing> Engine::ring(c10::DeviceType type) {
     return rings_[type] = std::move(ring);
 }
 
-Submission Engine::submit(std::vector<at::Tensor> tensors, SubmitOptions options) {
-    for (const at::Tensor& tensor : tensors) {
+Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions options) {
+    for (const at::Tensor& tensor : given) {
         if (!tensor.is_cpu()) refuse_in_forked_child(tensor.device());
     }
+    std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
-        for (at::Tensor& tensor : tensors) tensor = snapshot(tensor);
+        for (const at::Tensor& tensor : given) snapshots.push_back(snapshot(tensor));
     }
+    const std::vector<at::Tensor>& tensors = options.snapshot ? snapshots : given;
     Submission submission{std::make_shared<Transfer>(), std::vector<HostValues>(tensors.size())};
     std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, std::vector<Leaf>> by_device;
     for (std::size_t index = 0; index < tensors.size(); ++index) {

@@ -9,6 +9,7 @@
 
 #include "copy_lane.h"
 #include "copy_routes.h"
+#include "gil.h"
 #include "ordinary_memory.h"
 #include "process.h"
 #include "waiting.h"
@@ -101,6 +102,12 @@ void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept {
         new std::shared_ptr<StagedCopy>(std::move(staged));
         return;
     }
+    std::vector<c10::Storage> sources;
+    for (StagedCopy::Leaf& leaf : staged->leaves) {
+        sources.push_back(leaf.source.storage());
+        leaf.source.reset();
+    }
+    drop(std::move(sources));
     staged->flight->land();
 }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "gil.h"
+
 namespace tnb {
 Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine)
     : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
@@ -40,6 +42,7 @@ void Flight::land() {
         std::swap(cargo, cargo_);
         landed_.store(true, std::memory_order_release);
     }
+    drop(std::move(cargo.sources));
 }
 
 void Flight::fail(std::exception_ptr error) noexcept {

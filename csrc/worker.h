@@ -8,7 +8,7 @@
 namespace tnb {
 
 // The thread of one engine for everything that needs one: staged copies, and letting go of flights that nobody will
-// ask about. It starts on first need, never takes the GIL, and sleeps while there is nothing to do.
+// ask about. It starts on first need, and sleeps while there is nothing to do.
 //
 // At interpreter exit it stops where it stands: a job asks keep_going() wherever it waits.
 class Worker {

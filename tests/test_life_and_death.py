@@ -85,6 +85,17 @@ def convert():
 threading.Thread(target=convert, daemon=True).start()
 started.wait()
 """,
+    "with a thread whose storage Python knows": """
+started = threading.Event()
+part = x[::2]
+storage = part.untyped_storage()
+def convert():
+    while True:
+        tnb.to_numpy_async(part).done()
+        started.set()
+threading.Thread(target=convert, daemon=True).start()
+started.wait()
+""",
 }
 
 
