@@ -70,8 +70,8 @@ public:
     // Does not wait: flights go on, and the memory goes home as they land.
     ~Engine();
 
-    // The tensors must be plain; they are the caller's to drop, with the GIL. Where it throws, nothing is left behind but copies that are already under way; what
-    // they use lives until they have ended.
+    // The tensors must be plain; they are the caller's to drop, with the GIL. Where it throws, nothing is left behind
+    // but copies that are already under way; what they use lives until they have ended.
     Submission submit(const std::vector<at::Tensor>& tensors, SubmitOptions options);
 
     // Waits until what this engine started has ended, or the deadline has come; whether it has ended.
