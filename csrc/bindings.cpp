@@ -40,7 +40,12 @@ public:
     Pending(const Pending&) = delete;
     Pending& operator=(const Pending&) = delete;
     ~Pending() {
-        if (!transfer_->ended()) engine_.cast<Engine&>().release_when_ended();
+        if (transfer_->ended()) return;
+        if (process_is_forked_child()) {
+            new std::shared_ptr<Transfer>(std::move(transfer_));  // it belongs to the parent
+            return;
+        }
+        engine_.cast<Engine&>().release_when_ended();
     }
 
     bool done() {
@@ -154,9 +159,9 @@ py::dict stats(Engine& engine) {
     using namespace py::literals;
     return py::dict("limit_bytes"_a = stats.limit, "limit_held_bytes"_a = stats.budget,
                     "held_bytes"_a = stats.pool.held_bytes, "leased_bytes"_a = stats.pool.leased_bytes,
-                    "slabs"_a = stats.pool.slabs, "allocations"_a = stats.pool.allocations,
-                    "transfers"_a = stats.transfers, "copied_bytes"_a = stats.bytes_copied,
-                    "unpooled_leaves"_a = stats.leaves_unpooled);
+                    "inherited_bytes"_a = stats.pool.inherited_bytes, "slabs"_a = stats.pool.slabs,
+                    "allocations"_a = stats.pool.allocations, "transfers"_a = stats.transfers,
+                    "copied_bytes"_a = stats.bytes_copied, "unpooled_leaves"_a = stats.leaves_unpooled);
 }
 
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
@@ -181,10 +186,10 @@ PYBIND11_MODULE(_C, module) {
         .def("arrays", &tnb::Pending::arrays)
         .def("mutated_leaf", &tnb::Pending::mutated_leaf)
         .def("block_stream", &tnb::Pending::block_stream, py::arg("stream"));
-    py::class_<tnb::PinnedBudget, std::shared_ptr<tnb::PinnedBudget>>(module, "PinnedBudget")
-        .def(py::init<std::size_t>(), py::arg("limit"));
+    py::class_<tnb::SharedLimit, std::shared_ptr<tnb::SharedLimit>>(module, "SharedLimit")
+        .def(py::init<std::size_t>(), py::arg("bytes"));
     py::class_<tnb::Engine>(module, "Engine")
-        .def(py::init<std::shared_ptr<tnb::PinnedBudget>>(), py::arg("budget"))
+        .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
         .def("submit", &tnb::submit, py::arg("tensors"), py::arg("fresh"), py::arg("snapshot"), py::arg("blocking"))
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())

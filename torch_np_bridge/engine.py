@@ -127,11 +127,11 @@ def _minor(version: str) -> tuple[str, ...]:
 
 
 @cache
-def _process_budget() -> Any:
+def _process_limit() -> Any:
     """The limit that all Bridges without one of their own share."""
     module = extension().module
     assert module is not None
-    return module.PinnedBudget(read_settings().pinned_limit)
+    return module.SharedLimit(read_settings().pinned_limit)
 
 
 def select(choice: EngineChoice, pinned_limit: int | None) -> Engine:
@@ -145,8 +145,8 @@ def select(choice: EngineChoice, pinned_limit: int | None) -> Engine:
         return PythonEngine()
     loaded = extension()
     if loaded.module is not None:
-        budget = _process_budget() if pinned_limit is None else loaded.module.PinnedBudget(pinned_limit)
-        engine: Engine = loaded.module.Engine(budget)
+        limit = _process_limit() if pinned_limit is None else loaded.module.SharedLimit(pinned_limit)
+        engine: Engine = loaded.module.Engine(limit)
         return engine
     if choice == "native":
         raise EngineUnavailableError(f"expected the native engine, as asked for; got none: {loaded.problem}")
