@@ -12,6 +12,8 @@ namespace tnb {
 namespace {
 // What trim() waits for is a stream that copies; one that waits for a producer may take as long as that does.
 constexpr std::chrono::milliseconds patience_of_trim{100};
+// Room at the limit costs no more than page-locking it does.
+constexpr std::chrono::milliseconds patience_of_growth{2};
 }  // namespace
 
 PoolStats& PoolStats::operator+=(const PoolStats& other) noexcept {
@@ -69,7 +71,7 @@ void HostPool::before_fork() noexcept {
         } catch (const std::bad_alloc&) {
             // What was not collected counts as leased: it is lost to further use, no more.
         }
-        pool->arena_.mark_inherited();
+        if (pool->arena_.mark_inherited()) pool->inherited_.store(true, std::memory_order_relaxed);
     }
 }
 
@@ -78,11 +80,11 @@ void HostPool::after_fork() noexcept {
     registry().mutex.unlock();
 }
 
-HostBlock HostPool::acquire(std::size_t bytes, std::size_t headroom, std::uint64_t before_fence) {
+HostBlock HostPool::acquire(std::size_t bytes, Terms terms) {
     const std::size_t capacity = (std::max<std::size_t>(bytes, 1) + alignment - 1) & ~(alignment - 1);
     used_.store(true, std::memory_order_relaxed);
-    HostNode* node = take(capacity, before_fence);
-    if (node == nullptr) node = grow(capacity, headroom, before_fence);
+    HostNode* node = take(capacity, terms.before_fence);
+    if (node == nullptr) node = grow(capacity, terms);
     if (node == nullptr) return {};
     leased_.fetch_add(node->capacity, std::memory_order_relaxed);
     return HostBlock(node);
@@ -94,9 +96,9 @@ HostNode* HostPool::take(std::size_t capacity, std::uint64_t before_fence) {
     return arena_.take(capacity, before_fence);
 }
 
-HostNode* HostPool::grow(std::size_t capacity, std::size_t headroom, std::uint64_t before_fence) {
+HostNode* HostPool::grow(std::size_t capacity, Terms terms) {
     free_retired(Clock::duration::zero());
-    std::size_t bytes = reserve(capacity, headroom, before_fence == SlabArena::any_time);
+    std::size_t bytes = reserve(capacity, terms);
     const HostMemory::Allocation allocation =
         bytes == 0 ? HostMemory::Allocation{} : allocate(bytes, memory_->slab_bytes(capacity, 0));
     if (allocation.data == nullptr) {
@@ -108,35 +110,42 @@ HostNode* HostPool::grow(std::size_t capacity, std::size_t headroom, std::uint64
     return add(allocation, bytes, capacity);
 }
 
-std::size_t HostPool::reserve(std::size_t capacity, std::size_t headroom, bool may_make_room) {
-    const std::size_t ample = memory_->slab_bytes(capacity, held_.load(std::memory_order_relaxed));
-    if (budget_->reserve(ample, headroom)) return ample;
-    // Near the limit: no room for growth to come, then none for what is idle but of no use here.
+std::size_t HostPool::reserve(std::size_t capacity, Terms terms) {
     const std::size_t bytes = memory_->slab_bytes(capacity, 0);
+    // Room for growth to come; but what a child has seen goes by whole slabs, so those of a program that forks with
+    // live arrays stay small.
+    const bool forks = inherited_.load(std::memory_order_relaxed);
+    const std::size_t ample = forks ? bytes : memory_->slab_bytes(capacity, held_.load(std::memory_order_relaxed));
+    if (budget_->reserve(ample, terms.headroom)) return ample;
+    // Near the limit: no such room, then none for what is idle but of no use here.
     reclaim(Clock::now(), false);
-    return budget_->reserve(bytes, headroom) || (may_make_room && make_room(bytes, headroom)) ? bytes : 0;
+    return budget_->reserve(bytes, terms.headroom) || make_room(bytes, terms) ? bytes : 0;
 }
 
-// What is idle is not given up for a block that could not be had all the same: it would be missed the next turn. And
-// another pool of the budget gives up nothing as long as it is used: it has a second chance (the clock algorithm;
-// Corbató 1968).
-bool HostPool::make_room(std::size_t bytes, std::size_t headroom) {
-    std::vector<std::shared_ptr<HostPool>> unused;
+// What is idle is not given up for a block that could not be had all the same: it would be missed the next turn.
+bool HostPool::make_room(std::size_t bytes, Terms terms) {
+    if (terms.room == Room::none) return false;
+    const auto others = terms.room == Room::shared ? unused_pools() : std::vector<std::shared_ptr<HostPool>>();
     std::size_t idle = idle_bytes();
-    for (auto& pool : all()) {
-        if (pool.get() == this || pool->budget_ != budget_) continue;
-        if (pool->used_.exchange(false, std::memory_order_relaxed)) continue;
-        idle += pool->idle_bytes();
-        unused.push_back(std::move(pool));
-    }
+    for (const auto& pool : others) idle += pool->idle_bytes();
     const std::size_t held = budget_->held();
-    if (held - std::min(held, idle) + bytes + headroom > budget_->limit()) return false;
+    if (held - std::min(held, idle) + bytes + terms.headroom > budget_->limit()) return false;
     const auto raid = [&](HostPool& pool) {
         pool.free_idle_slabs();
-        pool.reclaim(Clock::now(), false);
-        return budget_->reserve(bytes, headroom);
+        pool.reclaim(Clock::now() + patience_of_growth, false);
+        return budget_->reserve(bytes, terms.headroom);
     };
-    return raid(*this) || std::any_of(unused.begin(), unused.end(), [&](const auto& pool) { return raid(*pool); });
+    return raid(*this) || std::any_of(others.begin(), others.end(), [&](const auto& pool) { return raid(*pool); });
+}
+
+// The pools of the same budget that were not used since this was last asked: one that is used has a second chance (the
+// clock algorithm; Corbató 1968), so that no slab goes back and forth between two of them.
+std::vector<std::shared_ptr<HostPool>> HostPool::unused_pools() {
+    std::vector<std::shared_ptr<HostPool>> pools = all();
+    std::erase_if(pools, [this](const auto& pool) {
+        return pool.get() == this || pool->budget_ != budget_ || pool->used_.exchange(false, std::memory_order_relaxed);
+    });
+    return pools;
 }
 
 // Memory that cannot be locked is like a limit that is reached: the copy takes the route that needs none.

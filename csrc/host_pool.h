@@ -49,13 +49,13 @@ public:
     HostPool& operator=(const HostPool&) = delete;
 
     // An empty lease where the budget does not allow for a new slab, or its memory cannot be locked.
-    HostBlock acquire(std::size_t bytes) { return acquire(bytes, headroom_, SlabArena::any_time); }
+    HostBlock acquire(std::size_t bytes) { return acquire(bytes, {headroom_, SlabArena::any_time, Room::shared}); }
     // The same, for a block that may use the headroom.
-    HostBlock acquire_reserved(std::size_t bytes) { return acquire(bytes, 0, SlabArena::any_time); }
+    HostBlock acquire_reserved(std::size_t bytes) { return acquire(bytes, {0, SlabArena::any_time, Room::own}); }
     // The same, for a block that the host is going to write to: one that came back before the fence of that number, so
-    // that nothing reads it any more. Idle memory that might be read yet does not make room for it either.
+    // that nothing reads it any more.
     HostBlock acquire_for_host(std::size_t bytes, std::uint64_t before_fence) {
-        return acquire(bytes, headroom_, before_fence);
+        return acquire(bytes, {headroom_, before_fence, Room::none});
     }
 
     // Before this there is only what was never handed out.
@@ -86,13 +86,22 @@ private:
     HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom)
         : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom), arena_(this) {}
 
-    HostBlock acquire(std::size_t bytes, std::size_t headroom, std::uint64_t before_fence);
+    // Whose idle slabs are freed at the limit: of this pool, or of all pools that share the budget.
+    enum class Room : std::uint8_t { none, own, shared };
+    struct Terms {
+        std::size_t headroom;
+        std::uint64_t before_fence;
+        Room room;
+    };
+
+    HostBlock acquire(std::size_t bytes, Terms terms);
     void give_back(HostNode* node) noexcept;
     HostNode* take(std::size_t capacity, std::uint64_t before_fence);
-    HostNode* grow(std::size_t capacity, std::size_t headroom, std::uint64_t before_fence);
+    HostNode* grow(std::size_t capacity, Terms terms);
     // The bytes that were reserved of the budget for a slab; none where there is no room.
-    std::size_t reserve(std::size_t capacity, std::size_t headroom, bool may_make_room);
-    bool make_room(std::size_t bytes, std::size_t headroom);
+    std::size_t reserve(std::size_t capacity, Terms terms);
+    bool make_room(std::size_t bytes, Terms terms);
+    std::vector<std::shared_ptr<HostPool>> unused_pools();
     HostMemory::Allocation allocate(std::size_t& bytes, std::size_t smallest) noexcept;
     HostNode* add(const HostMemory::Allocation& allocation, std::size_t bytes, std::size_t capacity);
     std::size_t idle_bytes();
@@ -114,6 +123,7 @@ private:
     std::atomic<std::size_t> refusals_{0};
     std::atomic<bool> used_{false};  // since a pool of the same budget last looked for idle memory
     std::atomic<bool> retired_{false};
+    std::atomic<bool> inherited_{false};  // a forked child saw something of it
 
     std::mutex mutex_;  // guards the arena; nothing that waits happens under it. Lock order: the registry's, then this.
     SlabArena arena_;

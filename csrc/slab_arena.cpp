@@ -167,14 +167,17 @@ std::vector<HostSlab> SlabArena::remove_idle() {
     return idle;
 }
 
-void SlabArena::mark_inherited() noexcept {
+bool SlabArena::mark_inherited() noexcept {
+    bool any = false;
     for (HostSlab* slab : slabs_) {
         for (HostNode* node = slab->first; node != nullptr; node = node->after) {
             if (node->state != HostNode::State::leased) continue;
             node->inherited = true;
             slab->inherited = true;
+            any = true;
         }
     }
+    return any;
 }
 
 std::size_t SlabArena::inherited_bytes() const noexcept {

@@ -48,8 +48,8 @@ public:
     std::size_t idle_bytes();
     // The slabs without a lease, which are forgotten here.
     std::vector<HostSlab> remove_idle();
-    // What is leased now is never handed out again.
-    void mark_inherited() noexcept;
+    // What is leased now is never handed out again. Whether that is anything.
+    bool mark_inherited() noexcept;
 
     std::size_t slabs() const noexcept { return slabs_.size(); }
     std::size_t inherited_bytes() const noexcept;

@@ -124,16 +124,14 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
         failure = std::current_exception();
     }
     if (failure != nullptr) staged->flight->fail(failure);
+    if (ring != nullptr) ring->forget();
     if (process_is_exiting() || (failure != nullptr && !settle(lane))) {
         // The device may be reading the sources and writing to the ring: they are never freed, nor used again.
         (void)ring.release();
         new std::shared_ptr<StagedCopy>(std::move(staged));
         return;
     }
-    if (ring != nullptr) {
-        ring->forget();
-        staged->rings->put(type, std::move(ring));
-    }
+    if (ring != nullptr) staged->rings->put(type, std::move(ring));
     for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
     drop(std::move(staged->storages));
     staged->flight->land();
