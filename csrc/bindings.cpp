@@ -122,12 +122,14 @@ std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, bo
         submission = engine.submit(tensors, {fresh, snapshot, blocking});
     }
     py::list arrays(submission.values.size());
+    // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.
+    auto pending = std::make_unique<Pending>(self, std::move(submission.transfer), arrays);
     for (std::size_t index = 0; index < submission.values.size(); ++index) {
         PyObject* array = make_array(std::move(submission.values[index]));
         if (array == nullptr) throw py::error_already_set();
         arrays[index] = py::reinterpret_steal<py::object>(array);
     }
-    return std::make_unique<Pending>(self, std::move(submission.transfer), std::move(arrays));
+    return pending;
 }
 
 void close(Engine& engine) {

@@ -121,6 +121,8 @@ void Worker::work(const std::shared_ptr<State>& state) {
             state->busy = false;
             state->changed.notify_all();
         } else if (state->sweeping) {
+            // Before the lanes are looked at: who drops a transfer behind our back asks again, and is heard.
+            state->sweeping = false;
             lock.unlock();
             bool in_flight = false;
             for (CopyLane* lane : CopyLane::all()) {
@@ -128,8 +130,10 @@ void Worker::work(const std::shared_ptr<State>& state) {
                 in_flight = in_flight || !lane->idle();
             }
             lock.lock();
-            state->sweeping = in_flight;
-            if (in_flight) state->changed.wait_for(lock, sweep_pause);
+            if (in_flight) {
+                state->sweeping = true;
+                state->changed.wait_for(lock, sweep_pause);
+            }
         } else if (state->ending) {
             break;
         } else {

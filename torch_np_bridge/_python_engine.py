@@ -56,8 +56,8 @@ class PythonEngine:
             if refusals.reason(tensor) is not None:
                 raise LeafRefusedError(index)
         try:
-            # A mode that the caller has entered (fake tensors, a counter of operations, …) is not about our copies.
-            with _disable_current_modes():
+            # A mode or a transform that the caller is in (fake tensors, torch.func.grad, …) is not about our copies.
+            with _disable_current_modes(), torch._C._DisableFuncTorch():
                 arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
         except Exception as error:
             return Finished([], error)
