@@ -258,7 +258,7 @@ def test_an_extended_namedtuple_keeps_its_attributes(bridge: tnb.Bridge) -> None
     vars(point)["note"] = B
     got = bridge.to_numpy(point)
     assert type(got) is Point
-    assert equal([got.x, got.y, got.note], [A, A, B])
+    assert equal([got.x, got.y, vars(got)["note"]], [A, A, B])
 
 
 def test_a_bunch(bridge: tnb.Bridge) -> None:
@@ -380,11 +380,15 @@ def test_a_class_that_optree_comes_to_know_later(bridge: tnb.Bridge) -> None:
         def __init__(self, inner: Any) -> None:
             self.inner = inner
 
-    boxed = Boxed(A)
-    assert bridge.to_numpy(boxed) is boxed
+    boxed: Any = Boxed(A)
+    assert bridge.to_numpy([boxed])[0] is boxed
     cls: Any = Boxed
-    optree.register_pytree_node(cls, lambda box: ((box.inner,), None), lambda _, kids: cls(*kids), namespace=NAMESPACE)
-    got: Any = bridge.to_numpy(boxed)
+
+    def take(box: Any) -> tuple[tuple[Any], None]:
+        return (box.inner,), None
+
+    optree.register_pytree_node(cls, take, lambda _, kids: cls(*kids), namespace=NAMESPACE)
+    got = bridge.to_numpy([boxed])[0]
     assert equal(got.inner, A)
 
 
