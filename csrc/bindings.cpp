@@ -106,7 +106,11 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
     std::vector<at::Tensor> tensors;
     tensors.reserve(list.size());
     for (const py::handle item : list) {
-        if (!THPVariable_Check(item.ptr())) throw py::type_error("expected a list of tensors");
+        // Not THPVariable_Check: that believes what an object says of its class, and a proxy or a mock may lie.
+        if (!THPVariable_CheckExact(item.ptr()) &&
+            PyType_IsSubtype(Py_TYPE(item.ptr()), reinterpret_cast<PyTypeObject*>(THPVariableClass)) == 0) {
+            throw py::type_error("expected a list of tensors");
+        }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
         if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr) refuse(tensors.size());
         if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse(tensors.size());

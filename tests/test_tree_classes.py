@@ -9,7 +9,9 @@ import functools
 import io
 import os
 import re
+import sys
 import types
+import unittest.mock
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -287,6 +289,8 @@ UNTOUCHED: dict[str, Callable[[], Any]] = {
     "keys": lambda: {"a": A}.keys(),
     "weak dict": lambda: weakref.WeakValueDictionary[str, Any](),
     "exception": lambda: BadReadingError(5),
+    "version": lambda: sys.version_info,
+    "file status": lambda: os.stat("/"),
 }
 
 
@@ -438,3 +442,58 @@ def test_the_words_stand_in_one_line() -> None:
     with pytest.raises(TypeError) as caught:
         tnb.to_numpy([Computing()])
     assert re.fullmatch(r"[^\n]+", str(caught.value))
+
+
+class Claims:
+    """Says that it is something else."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, "_cls" if name == "__class__" else name)
+
+
+@pytest.mark.parametrize("cls", [torch.Tensor, dict, list, dataclasses.make_dataclass("Record", ["x"])])
+def test_an_object_is_what_its_class_is(bridge: tnb.Bridge, cls: type) -> None:
+    for liar in (Claims(cls), unittest.mock.MagicMock(spec=cls)):
+        assert isinstance(liar, cls)
+        assert bridge.to_numpy([liar, A])[0] is liar
+        assert bridge.to_numpy(liar) is liar
+
+
+def test_a_proxy_of_a_tensor_is_refused(bridge: tnb.Bridge) -> None:
+    proxy = weakref.proxy(A)
+    for tree, where in ((proxy, "tree"), ([1, proxy], r"tree\[1\]")):
+        with pytest.raises(TypeError, match=rf"^{where}: .*Proxy.* with tensors; pass what it stands for"):
+            bridge.to_numpy(tree)
+    other = Readings({})
+    assert bridge.to_numpy([weakref.proxy(other)])[0] == other
+
+
+def test_the_engine_takes_no_word_for_it(native_bridge: tnb.Bridge) -> None:
+    with pytest.raises(TypeError, match="expected a list of tensors"):
+        native_bridge._engine.submit([Claims(torch.Tensor)], False, False, True)  # type: ignore[list-item]
+
+
+def test_no_code_of_a_class_is_run(bridge: tnb.Bridge) -> None:
+    class Hostile(dict[str, Any]):
+        __slots__ = ("unset",)
+
+        def __getattribute__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            raise RuntimeError
+
+        def __iter__(self) -> Iterator[str]:
+            raise RuntimeError
+
+    class Silent(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    source = dict.__new__(Hostile)
+    dict.__setitem__(source, "a", A)
+    assert equal(dict.__getitem__(bridge.to_numpy(source), "a"), A)
+    assert equal(list.__getitem__(bridge.to_numpy(Silent([A])), 0), A)

@@ -8,6 +8,7 @@ Nothing here keeps a reference to the object itself.
 from __future__ import annotations
 
 import collections
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -41,7 +42,7 @@ class Shape(NamedTuple):
     keys: Entries
     detail: Any  # the maxlen of a deque, the default_factory of a defaultdict
     attributes: tuple[str, ...]
-    slots: tuple[str, ...]
+    slots: tuple[Any, ...]  # the descriptors of those that are set
     shared: frozenset[str]  # attributes that are the item of the same name, as Hugging Face's outputs have them
     is_own_dict: bool  # attributes and items are one dict: self.__dict__ = self
 
@@ -87,6 +88,7 @@ def container(cls: Any) -> Container:
     """Instances of ``cls`` by the items of its built-in base, if it has one, and by their attributes."""
     base: Any = base_of(cls)
     is_dict, has_dict = issubclass(base, dict), cls.__dictoffset__ != 0
+    descriptors = _slots(cls)
     names = tuple(map(Attribute, getattr(cls, "_fields", ()))) if base is tuple else ()
 
     def take(obj: Any) -> tuple[list[Any], Shape, Entries]:
@@ -103,11 +105,14 @@ def container(cls: Any) -> Container:
             if base is collections.deque:
                 detail = _maxlen.__get__(obj)
         items = len(children)
-        is_own_dict = has_dict and object.__getattribute__(obj, "__dict__") is obj
-        attributes, slots = ({}, {}) if is_own_dict else _attributes(obj)
+        attributes = object.__getattribute__(obj, "__dict__") if has_dict else {}
+        is_own_dict = attributes is obj
+        if is_own_dict:
+            attributes = {}
+        slots = [slot for slot in descriptors if _is_set(slot, obj)]
         shared = frozenset(name for name, value in attributes.items() if is_dict and _is_item(obj, name, value))
         named = [(Attribute(name), value) for name, value in attributes.items() if name not in shared]
-        named += [(Attribute(name), value) for name, value in slots.items()]
+        named += [(Attribute(slot.__name__), slot.__get__(obj)) for slot in slots]
         children += [value for _, value in named]
         shape = Shape(items, keys, detail, tuple(attributes), tuple(slots), shared, is_own_dict)
         return children, shape, (*entries, *(entry for entry, _ in named))
@@ -132,8 +137,8 @@ def container(cls: Any) -> Container:
             attributes = object.__getattribute__(obj, "__dict__")
             for name in shape.attributes:
                 attributes[name] = dict.__getitem__(obj, name) if name in shape.shared else next(rest)
-        for name in shape.slots:
-            object.__setattr__(obj, name, next(rest))
+        for slot in shape.slots:
+            slot.__set__(obj, next(rest))
         return obj
 
     return Container(take, make)
@@ -170,8 +175,15 @@ def _is_item(obj: Any, key: str, value: Any) -> bool:
     return dict.__contains__(obj, key) and dict.__getitem__(obj, key) is value
 
 
-def _attributes(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What stands in ``__dict__`` and what in ``__slots__``."""
-    state: Any = object.__getstate__(obj)
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
-    return attributes or {}, slots or {}
+def _slots(cls: type) -> list[Any]:
+    """The descriptors of what ``cls`` and its bases have in ``__slots__``, which run no code of the class."""
+    members = [vars(base).values() for base in cls.__mro__ if "__slots__" in vars(base)]
+    return [member for group in members for member in group if isinstance(member, types.MemberDescriptorType)]
+
+
+def _is_set(slot: Any, obj: Any) -> bool:
+    try:
+        slot.__get__(obj)
+    except AttributeError:
+        return False
+    return True

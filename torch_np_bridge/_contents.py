@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def holds_tensor(values: Iterable[Any]) -> bool:
     visited: dict[int, Any] = {}  # keeps what it names alive: an id of an object that is gone is given away again
     while rest:
         obj = rest.pop()
-        if isinstance(obj, torch.Tensor):
+        if issubclass(type(obj), torch.Tensor) or (type(obj) is weakref.ProxyType and isinstance(obj, torch.Tensor)):
             return True
         if type(obj) not in ATOMS and id(obj) not in visited:
             visited[id(obj)] = obj
@@ -37,23 +38,24 @@ def holds_tensor(values: Iterable[Any]) -> bool:
     return False
 
 
-def is_leaf_instance(obj: Any) -> bool:
-    """Whether ``obj`` passes as it is, whatever its class extends."""
-    return isinstance(obj, (torch.Tensor, torch.nn.Module, type, enum.Enum, np.lib.npyio.NpzFile))
+def is_leaf_class(cls: type) -> bool:
+    """Whether objects of ``cls`` pass as they are, whatever it extends. Classes are asked: an object may lie."""
+    return issubclass(cls, (torch.Tensor, torch.nn.Module, type, enum.Enum, np.lib.npyio.NpzFile))
 
 
 def _parts(obj: Any) -> list[Any]:
-    if is_leaf_instance(obj):
+    cls = type(obj)
+    if is_leaf_class(cls):
         return []
-    if (node := torch_pytree.SUPPORTED_NODES.get(type(obj))) is not None:
+    if (node := torch_pytree.SUPPORTED_NODES.get(cls)) is not None:
         return list(node.flatten_fn(obj)[0])
     parts: list[Any] = []
-    if isinstance(obj, dict):
+    if issubclass(cls, dict):
         parts = list(dict.values(obj))
-    elif isinstance(obj, Mapping):
+    elif issubclass(cls, Mapping):
         parts = [obj[key] for key in obj]
-    elif isinstance(obj, _SEQUENCES):
+    elif issubclass(cls, _SEQUENCES):
         parts = list(obj)
-    if dataclasses.is_dataclass(obj):
-        parts += container(type(obj)).take(obj)[0]
+    if dataclasses.is_dataclass(cls):
+        parts += container(cls).take(obj)[0]
     return parts

@@ -79,12 +79,14 @@ class Bridge:
     def _submit(self, tree: Any, copy: bool | None, snapshot: bool, blocking: bool) -> Transfer:
         if self._closed:
             raise RuntimeError("expected an open Bridge, got a closed one; make a new Bridge or use the functions")
-        if isinstance(tree, torch.Tensor):
+        # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
+        if issubclass(type(tree), torch.Tensor):
             tensors, spec, positions = [tree], None, [0]
             leaves: list[Any] = []
         else:
             leaves, spec = trees.flatten(tree)
-            positions = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+            tensor_types = {cls for cls in set(map(type, leaves)) if issubclass(cls, torch.Tensor)}
+            positions = [index for index, leaf in enumerate(leaves) if type(leaf) in tensor_types]
             tensors = [leaves[index] for index in positions]
             for index in positions:
                 leaves[index] = None

@@ -21,7 +21,7 @@ import torch
 import torch.utils._pytree as torch_pytree
 
 from ._containers import Container, Entries, Step, can_be_made, comes_back, container, mapping_by_constructor
-from ._contents import ATOMS, VIEWS_AND_SETS, holds_tensor, is_leaf_instance
+from ._contents import ATOMS, VIEWS_AND_SETS, holds_tensor, is_leaf_class
 
 TreeSpec: TypeAlias = optree.PyTreeSpec
 
@@ -92,7 +92,7 @@ def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
             ) from None
         if not new:
             return leaves, spec
-        unseen = {type(obj): obj for obj in new if type(obj) is not _Refused}
+        unseen = set(map(type, new)) - {_Refused}
         _look_at(unseen)
         # Asked after looking: a container that another thread registers meanwhile was a leaf to us.
         if _nodes.isdisjoint(unseen):
@@ -119,12 +119,12 @@ def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:
             raise TypeError(f"{path(spec, index)}: {leaf.words}")
 
 
-def _look_at(unseen: dict[type, Any]) -> None:
+def _look_at(unseen: Iterable[type]) -> None:
     """Look at classes for the first time, and register those that turn out to be containers."""
     with _lock:
-        for cls, obj in unseen.items():
+        for cls in unseen:
             if cls not in _seen:
-                if not is_leaf_instance(obj) and _is_node(cls, obj):
+                if not is_leaf_class(cls) and _is_node(cls):
                     _nodes.add(cls)
                 _seen.add(cls)
 
@@ -148,19 +148,26 @@ def _forget(cls: type) -> None:
         optree.unregister_pytree_node(cls, namespace=NAMESPACE)
 
 
-def _is_node(cls: type, obj: Any) -> bool:
+def _is_node(cls: type) -> bool:
     """Whether optree takes ``cls`` apart, after registering it where it is for us to do so."""
     known = optree.register_pytree_node.get(cls, namespace=NAMESPACE)
+    if known is not None and known.kind == optree.PyTreeKind.STRUCTSEQUENCE:
+        if cls.__module__ != "torch.return_types":
+            # Those of Python have fields that are no items (os.stat_result), or cannot be made (sys.version_info).
+            _register(cls, _kept_or_refused(_advice(cls)))
+        return True
     if known is not None and not (known.kind == optree.PyTreeKind.NAMEDTUPLE and _makes_itself(cls)):
         return True
     if cls in torch_pytree.SUPPORTED_NODES:
         _register_torch_node(cls)
-    elif isinstance(obj, (*VIEWS_AND_SETS, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
-        instead = "pass a dict with its items" if isinstance(obj, Mapping) else "pass a list of its items"
+    elif cls is weakref.ProxyType:
+        _register(cls, _kept_or_refused("pass what it stands for"))
+    elif issubclass(cls, (*VIEWS_AND_SETS, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
+        instead = "pass a dict with its items" if issubclass(cls, Mapping) else "pass a list of its items"
         _register(cls, _kept_or_refused(instead))
-    elif isinstance(obj, _BY_ATTRIBUTES) or dataclasses.is_dataclass(cls):
+    elif issubclass(cls, _BY_ATTRIBUTES) or dataclasses.is_dataclass(cls):
         _register(cls, container(cls) if can_be_made(cls) else _kept_or_refused(_advice(cls)))
-    elif isinstance(obj, Mapping):
+    elif issubclass(cls, Mapping):
         _register(cls, _kept_or_made(cls))
     else:
         return False
@@ -183,7 +190,7 @@ def _register(cls: Any, made: Container) -> None:
     # Untyped on purpose: optree's types speak of Collections, and a dataclass is none.
     _registered.add(cls)
     with warnings.catch_warnings():
-        # optree warns that it knows a namedtuple already: what is extended is not made again by its way.
+        # optree warns that it knows how to make namedtuples: not those that were extended.
         warnings.simplefilter("ignore", UserWarning)
         optree.register_pytree_node(cls, made.take, made.make, path_entry_type=Step, namespace=NAMESPACE)
 
