@@ -15,6 +15,7 @@
 #include "kernels.h"
 #include "numpy_array.h"
 #include "process.h"
+#include "storage.h"
 #include "to_numpy.h"
 
 namespace py = pybind11;
@@ -99,13 +100,25 @@ private:
     throw py::error_already_set();
 }
 
+// A parameter of a lazy module has neither shape nor values yet, and looks like an empty tensor from here. Only tensors
+// of a class of their own are asked, and only those without elements.
+bool is_uninitialized(py::handle item, const at::Tensor& tensor) {
+    if (THPVariable_CheckExact(item.ptr()) || tensor.numel() != 0) return false;
+    return py::module_::import("torch.nn.parameter").attr("is_lazy")(item).cast<bool>();
+}
+
 std::vector<at::Tensor> take_tensors(const py::list& list) {
     std::vector<at::Tensor> tensors;
     tensors.reserve(list.size());
     for (const py::handle item : list) {
-        if (!THPVariable_Check(item.ptr())) throw py::type_error("expected a list of tensors");
+        // Not THPVariable_Check: that believes what an object says of its class, and a proxy or a mock may lie.
+        if (!THPVariable_CheckExact(item.ptr()) &&
+            PyType_IsSubtype(Py_TYPE(item.ptr()), reinterpret_cast<PyTypeObject*>(THPVariableClass)) == 0) {
+            throw py::type_error("expected a list of tensors");
+        }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
         if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr) refuse(tensors.size());
+        if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse(tensors.size());
         tensors.push_back(tensor);
     }
     return tensors;

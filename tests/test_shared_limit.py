@@ -1,4 +1,4 @@
-"""Contract 8 where several Bridges share the limit of the process: memory and staging rings go where they are needed."""
+"""Contract 8 where several Bridges share the limit of the process: memory and rings go where they are needed."""
 
 from __future__ import annotations
 
