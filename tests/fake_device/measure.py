@@ -40,6 +40,7 @@ class Counters:
     bytes_d2d: int
     copies_synchronous: int  # copies that the host waited for
     launches: int
+    device_sets: int  # how often a device was made current by a plain set, which guards do on entering only
     fallback_operations: int  # operators that had to wait and compute on the host; their copies are not counted
     contexts: int  # devices that were used, or made current by a plain set, since the start of the process
 

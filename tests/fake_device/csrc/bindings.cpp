@@ -51,6 +51,7 @@ PYBIND11_MODULE(_fake, m) {
     m.def("configure_devices", &fake::configure_devices);
     m.def("current_device", &fake::current_device);
     m.def("set_device", &fake::set_device);
+    m.def("exchange_device", &fake::exchange_device);
     m.def("restore_device", &fake::restore_device);
     m.def("has_context", &fake::has_context);
     m.def("context_count", &fake::context_count);

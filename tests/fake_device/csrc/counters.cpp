@@ -33,7 +33,7 @@ const std::vector<std::string>& count_names() {
         "event_records",       "event_waits",         "event_queries",      "event_synchronizes", "stream_queries",
         "stream_synchronizes", "device_synchronizes", "copies_d2h",         "copies_h2d",         "copies_d2d",
         "bytes_d2h",           "bytes_h2d",           "bytes_d2d",          "copies_synchronous", "launches",
-        "fallback_operations",
+        "device_sets",         "fallback_operations",
     };
     return *names;
 }

@@ -37,6 +37,7 @@ enum class Count {
     bytes_d2d,
     copies_synchronous,
     launches,
+    device_sets,
     fallback_operations,
 };
 

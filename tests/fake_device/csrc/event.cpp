@@ -9,7 +9,7 @@
 namespace fake {
 
 Event* Event::create(bool timing) {
-    const int device = current_device();
+    const int device = driver_device();
     use_device(device);
     check(Call::event_create);
     count(device, Count::event_creates);
@@ -30,7 +30,8 @@ void Event::record(Stream& stream) {
     TORCH_CHECK(stream.device() == device_, "expected a stream of fake:", device_,
                 ", the event's device, got one of fake:", stream.device(),
                 "; record an event of the stream's own device");
-    TORCH_CHECK(current_device() == device_, "expected fake:", device_,
+    // Torch's current device too: the driver's alone may be right by luck, after a guard that restored lazily.
+    TORCH_CHECK(driver_device() == device_ && current_device() == device_, "expected fake:", device_,
                 ", the event's device, to be the current one, got fake:", current_device(),
                 "; make it current before recording");
     count(device_, Count::event_records);

@@ -14,7 +14,7 @@ namespace fake {
 
 class Event {
 public:
-    // On the current device.
+    // On the driver's current device.
     static Event* create(bool timing);
     // Leaves the event alone if the call fails, as a driver does.
     static void destroy(Event* event) noexcept;

@@ -48,11 +48,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     c10::DeviceType type() const override { return fake_type; }
 
     c10::Device exchangeDevice(c10::Device device) const override {
-        const c10::Device before = getDevice();
-        if (before.index() != index_of(device)) {
-            set_device(index_of(device));
-        }
-        return before;
+        return c10::Device(fake_type, static_cast<c10::DeviceIndex>(exchange_device(index_of(device))));
     }
     c10::Device getDevice() const override {
         return c10::Device(fake_type, static_cast<c10::DeviceIndex>(current_device()));

@@ -51,7 +51,11 @@ bool overlaps(Ranges& r, uintptr_t start, size_t bytes) {
 }  // namespace
 
 void* allocate_host(size_t bytes) {
-    use_device(current_device());
+    // As torch does for CUDA: any context will do.
+    if (context_count() == 0) {
+        use_device(driver_device());
+    }
+    check_not_forked();
     check(Call::host_alloc);
     const int sharing = shared_with_children.load() ? MAP_SHARED : MAP_PRIVATE;
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | sharing, -1, 0);
@@ -86,7 +90,7 @@ void share_host_memory_with_children(bool shared) {
 void lock_pages(void* address, size_t bytes) {
     TORCH_CHECK(address != nullptr && bytes > 0, "expected a range of host memory to lock, got ", bytes, " bytes at ",
                 address);
-    use_device(current_device());
+    use_device(driver_device());
     check(Call::lock_pages);
     Ranges& r = ranges();
     const std::lock_guard lock(r.mutex);
