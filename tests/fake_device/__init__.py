@@ -29,6 +29,7 @@ from .control import (
     lock_pages,
     set_copy_cost,
     set_host_memory,
+    set_queue_limit,
     unlock_pages,
 )
 from .measure import Counters, counters, reset_counters
@@ -55,6 +56,7 @@ __all__ = [
     "reset_counters",
     "set_copy_cost",
     "set_host_memory",
+    "set_queue_limit",
     "unlock_pages",
 ]
 

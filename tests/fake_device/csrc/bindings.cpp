@@ -65,11 +65,13 @@ PYBIND11_MODULE(_fake, m) {
     m.def("close_copy_gate", &fake::close_copy_gate, WithoutGil());
     m.def("open_copy_gate", &fake::open_copy_gate, WithoutGil());
 
+    m.def("set_queue_limit", &fake::set_queue_limit, WithoutGil());
     m.def("set_copy_cost", &fake::set_copy_cost);
     m.def("empty_cache", &fake::empty_cache, WithoutGil());
     m.def("empty_host_cache", [] { fake::host_allocator()->empty_cache(); }, WithoutGil());
     m.def("round_host_memory_to_powers_of_two", &fake::round_host_memory_to_powers_of_two);
     m.def("share_host_memory_with_children", &fake::share_host_memory_with_children);
+    m.def("host_memory_waits_for_streams", &fake::host_memory_waits_for_streams);
     m.def("lock_pages", &lock_pages, WithoutGil());
     m.def("unlock_pages", &unlock_pages, WithoutGil());
 

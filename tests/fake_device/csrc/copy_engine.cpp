@@ -102,7 +102,7 @@ void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bo
     count(device, Count::copies_d2h);
     count(device, Count::bytes_d2h, static_cast<int64_t>(bytes));
     if (pending_reads().overlap(to, bytes)) {
-        stream.enqueue([to, bytes] {
+        stream.enqueue_own([to, bytes] {
             const Execution execution;
             poison(to, bytes);
         });
@@ -161,14 +161,14 @@ void submit_on_device(Stream& stream, Stream& other, size_t bytes, std::function
     count(stream.device(), Count::copies_d2d);
     count(stream.device(), Count::bytes_d2d, static_cast<int64_t>(bytes));
     if (&other != &stream) {
-        stream.wait_for(other.mark());
+        stream.wait_for(other.point());
     }
     stream.enqueue([move = std::move(move)] {
         const Execution execution;
         move();
     });
     if (&other != &stream) {
-        other.wait_for(stream.mark());
+        other.wait_for(stream.point());
     }
 }
 

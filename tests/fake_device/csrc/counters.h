@@ -38,6 +38,8 @@ enum class Count {
     copies_synchronous,
     launches,
     device_sets,
+    queue_waits,
+    host_memory_waits,
     fallback_operations,
 };
 

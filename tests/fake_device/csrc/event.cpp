@@ -35,7 +35,7 @@ void Event::record(Stream& stream) {
                 ", the event's device, to be the current one, got fake:", current_device(),
                 "; make it current before recording");
     count(device_, Count::event_records);
-    auto marker = stream.mark();
+    auto marker = stream.point();
     const std::lock_guard lock(mutex_);
     marker_ = std::move(marker);
 }

@@ -109,7 +109,7 @@ Block* new_block(int device, size_t bytes, Stream* home) {
 }
 
 void give_back(Block* block) {
-    block->home->enqueue([address = block->address, bytes = block->bytes] {
+    block->home->enqueue_own([address = block->address, bytes = block->bytes] {
         const Execution execution;
         poison(address, bytes);
     });
@@ -122,7 +122,7 @@ void give_back(Block* block) {
 void give_back_behind(Block* block) {
     auto last = std::shared_ptr<Block>(block, [](Block* done) { give_back(done); });
     for (Stream* stream : std::exchange(block->used_on, {})) {
-        stream->enqueue([last]() {});
+        stream->enqueue_own([last]() {});
     }
 }
 
