@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include "c_api.h"
+#include "capture.h"
 #include "copy_engine.h"
 #include "counters.h"
 #include "device.h"
@@ -62,6 +63,32 @@ PYBIND11_MODULE(_fake, m) {
     m.def(
         "hold_stream", [](int device, int64_t id) { return fake::hold_stream(fake::stream_of(device, id)); },
         WithoutGil());
+
+    py::enum_<fake::CaptureMode>(m, "CaptureMode")
+        .value("GLOBAL", fake::CaptureMode::global)
+        .value("THREAD_LOCAL", fake::CaptureMode::thread_local_only)
+        .value("RELAXED", fake::CaptureMode::relaxed);
+    py::enum_<fake::CaptureStatus>(m, "CaptureStatus")
+        .value("NONE", fake::CaptureStatus::none)
+        .value("ACTIVE", fake::CaptureStatus::active)
+        .value("INVALIDATED", fake::CaptureStatus::invalidated);
+    py::class_<fake::Graph, std::shared_ptr<fake::Graph>>(m, "Graph");
+    m.def(
+        "begin_capture",
+        [](int device, int64_t id, fake::CaptureMode mode) { fake::begin_capture(fake::stream_of(device, id), mode); },
+        WithoutGil());
+    m.def(
+        "end_capture", [](int device, int64_t id) { return fake::end_capture(fake::stream_of(device, id)); },
+        WithoutGil());
+    m.def(
+        "launch_graph",
+        [](const std::shared_ptr<fake::Graph>& graph, int device, int64_t id) {
+            fake::Graph::launch(graph, fake::stream_of(device, id));
+        },
+        WithoutGil());
+    m.def("exchange_capture_mode", &fake::exchange_capture_mode);
+    m.def("capture_status", &fake::ask_capture_status);
+
     m.def("close_copy_gate", &fake::close_copy_gate, WithoutGil());
     m.def("open_copy_gate", &fake::open_copy_gate, WithoutGil());
 

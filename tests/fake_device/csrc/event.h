@@ -28,12 +28,12 @@ public:
 
 private:
     Event(int device, bool timing) : device_(device), timing_(timing) {}
-    std::shared_ptr<Marker> captured();
+    Point point();
 
     const int device_;
     const bool timing_;
     std::mutex mutex_;
-    std::shared_ptr<Marker> marker_;
+    Point point_;
 };
 
 }  // namespace fake

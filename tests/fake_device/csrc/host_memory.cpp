@@ -9,6 +9,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
@@ -38,6 +39,7 @@ std::atomic<bool> waits_for_streams{false};
 void enter(Call call) {
     check_not_forked();
     check(call);
+    check_safe(call);
     if (waits_for_streams.load()) {
         count(host_index, Count::host_memory_waits);
         block_on_all_devices();

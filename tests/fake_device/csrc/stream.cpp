@@ -12,6 +12,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
@@ -132,6 +133,9 @@ Stream::Stream(int device, int64_t id) : device_(device), id_(id) {
 
 void Stream::enqueue(std::function<void()> task) {
     check_not_forked();
+    if (captured_instead(*this, task)) {
+        return;
+    }
     std::unique_lock lock(mutex_);
     if (full()) {
         count(device_, Count::queue_waits);
@@ -142,10 +146,13 @@ void Stream::enqueue(std::function<void()> task) {
     changed_.notify_one();
 }
 
-std::shared_ptr<Marker> Stream::point() {
+Point Stream::point() {
+    if (auto captured = captured_point(*this)) {
+        return {nullptr, std::move(captured)};
+    }
     auto marker = std::make_shared<Marker>();
     enqueue([marker] { marker->pass(); });
-    return marker;
+    return {std::move(marker), nullptr};
 }
 
 void Stream::enqueue_own(std::function<void()> task) {
@@ -161,8 +168,11 @@ std::shared_ptr<Marker> Stream::mark() {
     return marker;
 }
 
-void Stream::wait_for(std::shared_ptr<Marker> marker) {
-    enqueue([marker = std::move(marker)] { marker->wait(); });
+void Stream::wait_for(const Point& point) {
+    check_not_forked();
+    if (!captured_wait(*this, point)) {
+        enqueue([marker = point.marker] { marker->wait(); });
+    }
 }
 
 bool Stream::idle() {

@@ -2,11 +2,12 @@
 //
 //   Stream& s = stream_of(device, 0);
 //   s.enqueue(task);                 // blocks the caller while the stream has as many operations as it takes
-//   auto marker = s.point();         // a point in the stream, passed when the worker gets there; an operation too
-//   other.wait_for(marker);          // what is enqueued on `other` from now on runs behind it
-//   marker->wait_on_host();          // without the GIL
+//   Point point = s.point();         // a point in the stream, passed when the worker gets there; an operation too
+//   other.wait_for(point);           // what is enqueued on `other` from now on runs behind it
+//   point.marker->wait_on_host();    // without the GIL
 //
-// What the device does for its own ends (enqueue_own, mark) is no operation of the caller's and never blocks him.
+// What the device does for its own ends (enqueue_own, mark) is no operation of the caller's: it
+// never blocks him, and it runs also while the stream is captured, when operations do not.
 //
 // Workers never take the GIL, never see signals, and are leaked: the exit of the process waits only for a task that is
 // in the middle of touching memory (an Execution), never for one that waits for a latch, a marker or a modelled delay.
@@ -41,6 +42,14 @@ private:
     Clock::time_point time_{};
 };
 
+struct CapturedPoint;
+
+// Where an event stands: passed by a worker, or part of a capture (capture.h). An event never recorded has neither.
+struct Point {
+    std::shared_ptr<Marker> marker;
+    std::shared_ptr<const CapturedPoint> captured;
+};
+
 class Stream {
 public:
     Stream(int device, int64_t id);
@@ -49,10 +58,10 @@ public:
     int64_t id() const { return id_; }
 
     void enqueue(std::function<void()> task);
-    std::shared_ptr<Marker> point();
+    Point point();
     void enqueue_own(std::function<void()> task);
     std::shared_ptr<Marker> mark();
-    void wait_for(std::shared_ptr<Marker> marker);
+    void wait_for(const Point& point);
     bool idle();
     void limit_changed();
 
