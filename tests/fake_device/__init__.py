@@ -29,20 +29,27 @@ from .control import (
     lock_pages,
     set_copy_cost,
     set_host_memory,
+    set_queue_limit,
     unlock_pages,
 )
+from .graph_capture import Capture, capture, capture_mode, capture_status, current_capture_mode
 from .measure import Counters, counters, reset_counters
 
 __all__ = [
     "SIMULATED",
+    "Capture",
     "Counters",
     "Failure",
     "Latch",
     "call_names",
+    "capture",
+    "capture_mode",
+    "capture_status",
     "clear_failures",
     "compute",
     "configure",
     "counters",
+    "current_capture_mode",
     "empty_host_cache",
     "fail",
     "foreign_tensor",
@@ -55,6 +62,7 @@ __all__ = [
     "reset_counters",
     "set_copy_cost",
     "set_host_memory",
+    "set_queue_limit",
     "unlock_pages",
 ]
 

@@ -18,6 +18,7 @@ def _clean() -> Iterator[None]:
     fake_device.clear_failures()
     fake_device.set_copy_cost()
     fake_device.set_host_memory()
+    fake_device.set_queue_limit()
 
 
 @pytest.fixture

@@ -41,6 +41,17 @@ def hold_copies() -> Latch:
     return Latch(fake.open_copy_gate)
 
 
+def set_queue_limit(operations: int | None = None) -> None:
+    """How many operations that have not begun each stream takes from now on (None: any number).
+
+    A further one blocks the submitting thread until one begins; the GIL stays with a caller who has it. Latches, and
+    what the device does by itself on freeing memory, are no operations.
+    """
+    if operations is not None and operations < 1:
+        raise ValueError(f"expected at least one operation, or None for no limit, got {operations}")
+    fake.set_queue_limit(operations or 0)
+
+
 def set_copy_cost(*, bandwidth: float | None = None, latency: float = 0.0) -> None:
     """What a copy between device and host costs from now on: bytes per second (None: no limit) and seconds a copy."""
     if bandwidth is not None and bandwidth <= 0:
@@ -74,13 +85,18 @@ def unlock_pages(address: int, size: int) -> None:
     fake.unlock_pages(address, size)
 
 
-def set_host_memory(*, powers_of_two: bool = True, shared_with_children: bool = True) -> None:
+def set_host_memory(
+    *, powers_of_two: bool = True, shared_with_children: bool = True, waits_for_streams: bool = False
+) -> None:
     """How page-locked memory is allocated from now on.
 
-    By default as torch and the drivers do: rounded to powers of two, and shared with forked children.
+    By default as torch and the drivers do: rounded to powers of two, and shared with forked children. With
+    `waits_for_streams`, as a driver may, each allocation, free, lock and unlock blocks its thread until all that the
+    streams of all devices hold has run; the GIL stays with a caller who has it.
     """
     fake.round_host_memory_to_powers_of_two(powers_of_two)
     fake.share_host_memory_with_children(shared_with_children)
+    fake.host_memory_waits_for_streams(waits_for_streams)
 
 
 def empty_host_cache() -> None:

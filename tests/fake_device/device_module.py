@@ -97,9 +97,7 @@ class device:  # noqa: N801 - torch looks for this name
         self._before = -1
 
     def __enter__(self) -> None:
-        self._before = fake.current_device()
-        if self._index != self._before:
-            fake.set_device(self._index)
+        self._before = fake.exchange_device(self._index)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -40,6 +40,9 @@ class Counters:
     bytes_d2d: int
     copies_synchronous: int  # copies that the host waited for
     launches: int
+    device_sets: int  # how often a device was made current by a plain set, which guards do on entering only
+    queue_waits: int  # submissions that had to wait, because the stream had as many operations as it takes
+    host_memory_waits: int  # allocations, frees, locks and unlocks of host memory that waited for all streams
     fallback_operations: int  # operators that had to wait and compute on the host; their copies are not counted
     contexts: int  # devices that were used, or made current by a plain set, since the start of the process
 

@@ -34,9 +34,19 @@ class Uses:
         self.locked, self.unlocked = self.pages.data_ptr(), self.pages.data_ptr() + 4 * PAGE
         fake_device.lock_pages(self.locked, PAGE)
         self.pinned_bytes = 1 << 20
+        # Where a capture that could not be ended disturbs nobody.
+        self.side = torch.Stream("fake:1")
+        self.capture: fake_device.Capture | None = None
         torch.accelerator.synchronize()
 
+    def end_capture(self) -> None:
+        self.capture = self.capture or fake_device.capture(self.side, mode="relaxed")
+        self.capture.end()
+        self.capture = None
+
     def close(self) -> None:
+        if self.capture is not None:
+            self.end_capture()
         library = ctypes.CDLL(str(fake_device.library_path()))
         for address in (self.locked, self.unlocked):
             library.fake_unlock_pages(ctypes.c_void_p(address), PAGE)
@@ -81,6 +91,10 @@ class Uses:
             "copy_h2d_async": lambda: self.x.copy_(torch.ones(64)),
             "launch": lambda: self.x.add_(1),
             "launch_async": self.launch_and_wait,
+            "begin_capture": lambda: fake_device.capture(self.side).end(),
+            "end_capture": self.end_capture,
+            "exchange_capture_mode": fake_device.current_capture_mode,
+            "stream_is_capturing": fake_device.capture_status,
         }
 
 

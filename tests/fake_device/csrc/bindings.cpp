@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include "c_api.h"
+#include "capture.h"
 #include "copy_engine.h"
 #include "counters.h"
 #include "device.h"
@@ -51,6 +52,7 @@ PYBIND11_MODULE(_fake, m) {
     m.def("configure_devices", &fake::configure_devices);
     m.def("current_device", &fake::current_device);
     m.def("set_device", &fake::set_device);
+    m.def("exchange_device", &fake::exchange_device);
     m.def("restore_device", &fake::restore_device);
     m.def("has_context", &fake::has_context);
     m.def("context_count", &fake::context_count);
@@ -61,14 +63,42 @@ PYBIND11_MODULE(_fake, m) {
     m.def(
         "hold_stream", [](int device, int64_t id) { return fake::hold_stream(fake::stream_of(device, id)); },
         WithoutGil());
+
+    py::enum_<fake::CaptureMode>(m, "CaptureMode")
+        .value("GLOBAL", fake::CaptureMode::global)
+        .value("THREAD_LOCAL", fake::CaptureMode::thread_local_only)
+        .value("RELAXED", fake::CaptureMode::relaxed);
+    py::enum_<fake::CaptureStatus>(m, "CaptureStatus")
+        .value("NONE", fake::CaptureStatus::none)
+        .value("ACTIVE", fake::CaptureStatus::active)
+        .value("INVALIDATED", fake::CaptureStatus::invalidated);
+    py::class_<fake::Graph, std::shared_ptr<fake::Graph>>(m, "Graph");
+    m.def(
+        "begin_capture",
+        [](int device, int64_t id, fake::CaptureMode mode) { fake::begin_capture(fake::stream_of(device, id), mode); },
+        WithoutGil());
+    m.def(
+        "end_capture", [](int device, int64_t id) { return fake::end_capture(fake::stream_of(device, id)); },
+        WithoutGil());
+    m.def(
+        "launch_graph",
+        [](const std::shared_ptr<fake::Graph>& graph, int device, int64_t id) {
+            fake::Graph::launch(graph, fake::stream_of(device, id));
+        },
+        WithoutGil());
+    m.def("exchange_capture_mode", &fake::exchange_capture_mode);
+    m.def("capture_status", &fake::ask_capture_status);
+
     m.def("close_copy_gate", &fake::close_copy_gate, WithoutGil());
     m.def("open_copy_gate", &fake::open_copy_gate, WithoutGil());
 
+    m.def("set_queue_limit", &fake::set_queue_limit, WithoutGil());
     m.def("set_copy_cost", &fake::set_copy_cost);
     m.def("empty_cache", &fake::empty_cache, WithoutGil());
     m.def("empty_host_cache", [] { fake::host_allocator()->empty_cache(); }, WithoutGil());
     m.def("round_host_memory_to_powers_of_two", &fake::round_host_memory_to_powers_of_two);
     m.def("share_host_memory_with_children", &fake::share_host_memory_with_children);
+    m.def("host_memory_waits_for_streams", &fake::host_memory_waits_for_streams);
     m.def("lock_pages", &lock_pages, WithoutGil());
     m.def("unlock_pages", &unlock_pages, WithoutGil());
 

@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
 #include "copy_engine.h"
 #include "counters.h"
 #include "device.h"
@@ -71,6 +72,19 @@ int fake_event_destroy(void* event) {
 
 int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream) {
     return answer([&] { fake::submit_to_host(stream_at(stream), to, from, bytes, true); });
+}
+
+int fake_stream_is_capturing(void* stream, int* status) {
+    return answer([&] {
+        *status = static_cast<int>(fake::ask_capture_status(stream_at(stream).device(), stream_at(stream).id()));
+    });
+}
+
+int fake_exchange_capture_mode(int* mode) {
+    return answer([&] {
+        TORCH_CHECK(*mode >= 0 && *mode <= 2, "expected a capture mode, 0 to 2, got ", *mode);
+        *mode = static_cast<int>(fake::exchange_capture_mode(static_cast<fake::CaptureMode>(*mode)));
+    });
 }
 
 int fake_launch(void (*function)(void*), void* argument, void* stream) {

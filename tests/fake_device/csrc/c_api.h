@@ -22,6 +22,11 @@ FAKE_API int fake_event_destroy(void* event);
 // A copy of bytes from device memory to host memory, enqueued on the stream.
 FAKE_API int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream);
 
+// *status becomes 0 for none, 1 for an active and 2 for an invalidated capture.
+FAKE_API int fake_stream_is_capturing(void* stream, int* status);
+// *mode, which is 0 for global, 1 for thread-local and 2 for relaxed, is exchanged with the thread's.
+FAKE_API int fake_exchange_capture_mode(int* mode);
+
 // Runs function(argument) on the stream's worker. Device memory is reached there at fake_worker_address() only, which
 // answers null for an address that is not of device memory.
 FAKE_API int fake_launch(void (*function)(void*), void* argument, void* stream);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
@@ -83,6 +84,15 @@ void wait_on_host(Stream& stream) {
     check_context();
 }
 
+bool captured(const Stream& stream) {
+    return capture_status(stream.device(), stream.id()) != CaptureStatus::none;
+}
+
+void check_wait(Call call, const Stream& stream) {
+    check_not_captured(call, stream);
+    check_safe(call);
+}
+
 void poison(void* to, size_t bytes) {
     std::memset(to, pending_host_poison, bytes);
 }
@@ -97,12 +107,18 @@ void set_copy_cost(double bandwidth, double latency) {
 void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bool non_blocking) {
     check_not_forked();
     check(Call::copy_d2h);
+    const bool waits = !non_blocking || !is_page_locked(to, bytes);
+    if (waits) {
+        check_wait(Call::copy_d2h, stream);
+    }
     const bool broken = takes_failure(Call::copy_d2h_async);
     const int device = stream.device();
     count(device, Count::copies_d2h);
     count(device, Count::bytes_d2h, static_cast<int64_t>(bytes));
-    if (pending_reads().overlap(to, bytes)) {
-        stream.enqueue([to, bytes] {
+    if (captured(stream)) {
+        // Nothing is written before the graph is launched.
+    } else if (pending_reads().overlap(to, bytes)) {
+        stream.enqueue_own([to, bytes] {
             const Execution execution;
             poison(to, bytes);
         });
@@ -119,7 +135,7 @@ void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bo
             }
         });
     });
-    if (!non_blocking || !is_page_locked(to, bytes)) {
+    if (waits) {
         wait_on_host(stream);
     }
 }
@@ -127,6 +143,9 @@ void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bo
 void submit_to_device(Stream& stream, void* to, const void* from, size_t bytes, bool non_blocking) {
     check_not_forked();
     check(Call::copy_h2d);
+    if (!non_blocking) {
+        check_wait(Call::copy_h2d, stream);
+    }
     const bool broken = takes_failure(Call::copy_h2d_async);
     const int device = stream.device();
     count(device, Count::copies_h2d);
@@ -139,7 +158,9 @@ void submit_to_device(Stream& stream, void* to, const void* from, size_t bytes, 
             std::memcpy(target, source, bytes);
         }
     };
-    if (is_page_locked(from, bytes)) {
+    if (captured(stream) && is_page_locked(from, bytes)) {
+        stream.enqueue([=] { carry_out(device, to_device, bytes, [&] { move(from); }); });
+    } else if (is_page_locked(from, bytes)) {
         const auto read = pending_reads().begin(from, bytes);
         stream.enqueue([=] {
             carry_out(device, to_device, bytes, [&] { move(from); });
@@ -161,14 +182,14 @@ void submit_on_device(Stream& stream, Stream& other, size_t bytes, std::function
     count(stream.device(), Count::copies_d2d);
     count(stream.device(), Count::bytes_d2d, static_cast<int64_t>(bytes));
     if (&other != &stream) {
-        stream.wait_for(other.mark());
+        stream.wait_for(other.point());
     }
     stream.enqueue([move = std::move(move)] {
         const Execution execution;
         move();
     });
     if (&other != &stream) {
-        other.wait_for(stream.mark());
+        other.wait_for(stream.point());
     }
 }
 

@@ -6,7 +6,7 @@
 // their streams. The destination of a copy to the host is poisoned when the copy is submitted, so that a read before
 // its end shows; where a copy to the device that was submitted earlier has yet to read those bytes, the poison follows
 // in stream order instead. Only page-locked memory is copied asynchronously: a copy to other memory is waited for, a
-// copy from other memory reads it at submit.
+// copy from other memory reads it at submit. A captured copy poisons nothing: it may be launched at any time.
 #pragma once
 
 #include <cstddef>

@@ -28,12 +28,12 @@ bool is_memory(Count what) noexcept {
 
 const std::vector<std::string>& count_names() {
     static const auto* names = new std::vector<std::string>{
-        "device_requests",     "device_allocations",  "device_bytes_live",  "device_bytes_peak",  "host_allocations",
-        "host_frees",          "host_bytes_live",     "locked_pages_bytes", "event_creates",      "event_destroys",
-        "event_records",       "event_waits",         "event_queries",      "event_synchronizes", "stream_queries",
-        "stream_synchronizes", "device_synchronizes", "copies_d2h",         "copies_h2d",         "copies_d2d",
-        "bytes_d2h",           "bytes_h2d",           "bytes_d2d",          "copies_synchronous", "launches",
-        "fallback_operations",
+        "device_requests",     "device_allocations",  "device_bytes_live",  "device_bytes_peak",   "host_allocations",
+        "host_frees",          "host_bytes_live",     "locked_pages_bytes", "event_creates",       "event_destroys",
+        "event_records",       "event_waits",         "event_queries",      "event_synchronizes",  "stream_queries",
+        "stream_synchronizes", "device_synchronizes", "copies_d2h",         "copies_h2d",          "copies_d2d",
+        "bytes_d2h",           "bytes_h2d",           "bytes_d2d",          "copies_synchronous",  "launches",
+        "device_sets",         "queue_waits",         "host_memory_waits",  "fallback_operations",
     };
     return *names;
 }

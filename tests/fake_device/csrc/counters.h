@@ -37,6 +37,9 @@ enum class Count {
     bytes_d2d,
     copies_synchronous,
     launches,
+    device_sets,
+    queue_waits,
+    host_memory_waits,
     fallback_operations,
 };
 

@@ -8,6 +8,8 @@
 
 #include <c10/util/Exception.h>
 
+#include "counters.h"
+
 namespace fake {
 namespace {
 
@@ -16,6 +18,7 @@ std::array<std::atomic<bool>, max_devices> contexts{};
 std::atomic<bool> in_forked_child{false};
 std::once_flag fork_handler;
 thread_local int thread_device = 0;
+thread_local int thread_driver_device = 0;
 
 bool any_context() noexcept {
     return context_count() > 0;
@@ -50,15 +53,32 @@ int current_device() noexcept {
     return thread_device;
 }
 
+int driver_device() noexcept {
+    return thread_driver_device;
+}
+
 void set_device(int device) {
     check_device(device);
     use_device(device);
+    count(device, Count::device_sets);
     thread_device = device;
+    thread_driver_device = device;
+}
+
+int exchange_device(int device) {
+    const int before = thread_device;
+    if (before != device || thread_driver_device != device) {
+        set_device(device);
+    }
+    return before;
 }
 
 void restore_device(int device) noexcept {
     if (device >= 0 && device < device_count()) {
         thread_device = device;
+        if (has_context(device)) {
+            thread_driver_device = device;
+        }
     }
 }
 

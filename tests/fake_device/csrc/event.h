@@ -14,7 +14,7 @@ namespace fake {
 
 class Event {
 public:
-    // On the current device.
+    // On the driver's current device.
     static Event* create(bool timing);
     // Leaves the event alone if the call fails, as a driver does.
     static void destroy(Event* event) noexcept;
@@ -28,12 +28,12 @@ public:
 
 private:
     Event(int device, bool timing) : device_(device), timing_(timing) {}
-    std::shared_ptr<Marker> captured();
+    Point point();
 
     const int device_;
     const bool timing_;
     std::mutex mutex_;
-    std::shared_ptr<Marker> marker_;
+    Point point_;
 };
 
 }  // namespace fake

@@ -57,10 +57,6 @@ bool take(State& s, size_t index) {
     return true;
 }
 
-[[noreturn]] void raise(const std::string& message) {
-    throw c10::AcceleratorError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, 1, message);
-}
-
 std::string verdict(Call call) {
     State& s = state();
     if (s.quiet.load()) {
@@ -82,10 +78,34 @@ std::string verdict(Call call) {
 
 const std::vector<std::string>& call_names() {
     static const auto* names = new std::vector<std::string>{
-        "device_alloc", "device_free",  "host_alloc",         "host_free",          "lock_pages",    "unlock_pages",
-        "stream_get",   "stream_query", "stream_synchronize", "device_synchronize", "event_create",  "event_record",
-        "event_block",  "event_query",  "event_synchronize",  "event_elapsed",      "event_destroy", "copy_d2h",
-        "copy_h2d",     "copy_d2d",     "copy_d2h_async",     "copy_h2d_async",     "launch",        "launch_async",
+        "device_alloc",
+        "device_free",
+        "host_alloc",
+        "host_free",
+        "lock_pages",
+        "unlock_pages",
+        "stream_get",
+        "stream_query",
+        "stream_synchronize",
+        "device_synchronize",
+        "event_create",
+        "event_record",
+        "event_block",
+        "event_query",
+        "event_synchronize",
+        "event_elapsed",
+        "event_destroy",
+        "copy_d2h",
+        "copy_h2d",
+        "copy_d2d",
+        "copy_d2h_async",
+        "copy_h2d_async",
+        "launch",
+        "launch_async",
+        "begin_capture",
+        "end_capture",
+        "exchange_capture_mode",
+        "stream_is_capturing",
     };
     return *names;
 }
@@ -128,10 +148,14 @@ int64_t failures_delivered(const std::string& call) {
     return s.delivered[index];
 }
 
+void raise_error(const std::string& message) {
+    throw c10::AcceleratorError({__func__, __FILE__, static_cast<uint32_t>(__LINE__)}, 1, message);
+}
+
 void check(Call call) {
     const std::string message = verdict(call);
     if (!message.empty()) {
-        raise(message);
+        raise_error(message);
     }
 }
 
@@ -168,7 +192,7 @@ void check_context() {
         reason = s.ended_by;
     }
     if (!reason.empty()) {
-        raise("fake device: the context was ended by " + reason);
+        raise_error("fake device: the context was ended by " + reason);
     }
 }
 

@@ -39,6 +39,10 @@ enum class Call {
     copy_h2d_async,
     launch,
     launch_async,
+    begin_capture,
+    end_capture,
+    exchange_capture_mode,
+    stream_is_capturing,
 };
 
 const std::vector<std::string>& call_names();
@@ -48,7 +52,9 @@ void clear_failure(const std::string& call);
 void clear_failures();
 int64_t failures_delivered(const std::string& call);
 
-// Throws c10::AcceleratorError if the context has ended or a failure is due for this call.
+// Throws c10::AcceleratorError, as a failed call does.
+[[noreturn]] void raise_error(const std::string& message);
+// Throws it if the context has ended or a failure is due for this call.
 void check(Call call);
 // The same question where throwing is impossible.
 bool fails(Call call) noexcept;

@@ -2,6 +2,7 @@
 // make the event's device current by a plain set and set the previous one back in the same way.
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "device_allocator.h"
@@ -48,11 +49,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     c10::DeviceType type() const override { return fake_type; }
 
     c10::Device exchangeDevice(c10::Device device) const override {
-        const c10::Device before = getDevice();
-        if (before.index() != index_of(device)) {
-            set_device(index_of(device));
-        }
-        return before;
+        return c10::Device(fake_type, static_cast<c10::DeviceIndex>(exchange_device(index_of(device))));
     }
     c10::Device getDevice() const override {
         return c10::Device(fake_type, static_cast<c10::DeviceIndex>(current_device()));
@@ -77,11 +74,17 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     c10::Stream exchangeStream(c10::Stream stream) const override {
         return wrap(stream.device_index(), exchange_stream(stream.device_index(), stream.id()));
     }
+    // From torch 2.13 on this overrides.
+    virtual bool isStreamCapturing(const c10::Stream& stream) const {
+        return ask_capture_status(stream.device_index(), stream.id()) != CaptureStatus::none;
+    }
     void* getStreamNativeHandle(const c10::Stream stream) const override { return &unwrap(stream); }
 
     bool queryStream(const c10::Stream& stream) const override {
         check_not_forked();
         check(Call::stream_query);
+        check_not_captured(Call::stream_query, unwrap(stream));
+        check_safe(Call::stream_query);
         count(stream.device_index(), Count::stream_queries);
         const bool idle = unwrap(stream).idle();
         check_context();
@@ -90,6 +93,8 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     void synchronizeStream(const c10::Stream& stream) const override {
         check_not_forked();
         check(Call::stream_synchronize);
+        check_not_captured(Call::stream_synchronize, unwrap(stream));
+        check_safe(Call::stream_synchronize);
         count(stream.device_index(), Count::stream_synchronizes);
         unwrap(stream).mark()->wait_on_host();
         check_context();
@@ -98,6 +103,8 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
         check_not_forked();
         check(Call::device_synchronize);
         check_device(device);
+        check_not_captured(Call::device_synchronize, device);
+        check_safe(Call::device_synchronize);
         count(device, Count::device_synchronizes);
         wait_for_device(device);
         check_context();

@@ -21,11 +21,7 @@ struct Hooks final : at::PrivateUse1HooksInterface {
     void setCurrentDevice(c10::DeviceIndex device) const override { set_device(device); }
     c10::DeviceIndex getCurrentDevice() const override { return static_cast<c10::DeviceIndex>(current_device()); }
     c10::DeviceIndex exchangeDevice(c10::DeviceIndex device) const override {
-        const int before = current_device();
-        if (before != device) {
-            set_device(device);
-        }
-        return static_cast<c10::DeviceIndex>(before);
+        return static_cast<c10::DeviceIndex>(exchange_device(device));
     }
     c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex device) const override {
         const int before = current_device();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "capture.h"
 #include "device.h"
 #include "host_memory.h"
 #include "stream.h"
@@ -56,7 +57,9 @@ struct HostAllocatorImpl final : at::CachingHostAllocatorImpl<c10::Stream, UseMa
                            current_stream_id(device));
     }
 
-    bool stream_is_capturing(c10::Stream /*stream*/) const { return false; }
+    bool stream_is_capturing(c10::Stream stream) const {
+        return capture_status(stream.device_index(), stream.id()) != CaptureStatus::none;
+    }
 };
 
 void free_host_context(void* context);

@@ -9,9 +9,11 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
+#include "stream.h"
 
 namespace fake {
 namespace {
@@ -32,6 +34,18 @@ Ranges& ranges() {
 }
 
 std::atomic<bool> shared_with_children{true};
+std::atomic<bool> waits_for_streams{false};
+
+void enter(Call call) {
+    check_not_forked();
+    check(call);
+    check_safe(call);
+    if (waits_for_streams.load()) {
+        count(host_index, Count::host_memory_waits);
+        block_on_all_devices();
+        check_context();
+    }
+}
 
 // The range that begins at or before the address; the caller holds the mutex.
 std::map<uintptr_t, Range>::iterator at_or_before(Ranges& r, uintptr_t address) {
@@ -51,8 +65,11 @@ bool overlaps(Ranges& r, uintptr_t start, size_t bytes) {
 }  // namespace
 
 void* allocate_host(size_t bytes) {
-    use_device(current_device());
-    check(Call::host_alloc);
+    // As torch does for CUDA: any context will do.
+    if (context_count() == 0) {
+        use_device(driver_device());
+    }
+    enter(Call::host_alloc);
     const int sharing = shared_with_children.load() ? MAP_SHARED : MAP_PRIVATE;
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | sharing, -1, 0);
     TORCH_CHECK(address != MAP_FAILED, "fake device: the system refused ", bytes, " bytes of host memory");
@@ -65,8 +82,7 @@ void* allocate_host(size_t bytes) {
 }
 
 void free_host(void* address) {
-    check_not_forked();
-    check(Call::host_free);
+    enter(Call::host_free);
     Ranges& r = ranges();
     const std::lock_guard lock(r.mutex);
     const auto found = r.by_start.find(reinterpret_cast<uintptr_t>(address));
@@ -83,11 +99,15 @@ void share_host_memory_with_children(bool shared) {
     shared_with_children.store(shared);
 }
 
+void host_memory_waits_for_streams(bool waits) {
+    waits_for_streams.store(waits);
+}
+
 void lock_pages(void* address, size_t bytes) {
     TORCH_CHECK(address != nullptr && bytes > 0, "expected a range of host memory to lock, got ", bytes, " bytes at ",
                 address);
-    use_device(current_device());
-    check(Call::lock_pages);
+    use_device(driver_device());
+    enter(Call::lock_pages);
     Ranges& r = ranges();
     const std::lock_guard lock(r.mutex);
     TORCH_CHECK(!overlaps(r, reinterpret_cast<uintptr_t>(address), bytes),
@@ -97,8 +117,7 @@ void lock_pages(void* address, size_t bytes) {
 }
 
 void unlock_pages(void* address) {
-    check_not_forked();
-    check(Call::unlock_pages);
+    enter(Call::unlock_pages);
     Ranges& r = ranges();
     const std::lock_guard lock(r.mutex);
     const auto found = r.by_start.find(reinterpret_cast<uintptr_t>(address));

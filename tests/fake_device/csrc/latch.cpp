@@ -31,7 +31,7 @@ void Latch::wait() {
 
 std::shared_ptr<Latch> hold_stream(Stream& stream) {
     auto latch = std::make_shared<Latch>();
-    stream.enqueue([latch] { latch->wait(); });
+    stream.enqueue_own([latch] { latch->wait(); });
     return latch;
 }
 

@@ -13,6 +13,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
@@ -24,6 +25,7 @@ struct Block {
     char* address;
     size_t bytes;
     Stream* home;
+    bool of_graph;
     std::vector<Stream*> used_on;
 };
 
@@ -94,9 +96,10 @@ Block* new_block(int device, size_t bytes, Stream* home) {
     const size_t size = rounded(bytes);
     Pools& p = pools();
     const std::lock_guard lock(p.mutex);
-    char* address = take(p, device, home, size);
+    const bool of_graph = home != nullptr && capture_status(device, home->id()) != CaptureStatus::none;
+    char* address = of_graph ? nullptr : take(p, device, home, size);
     if (address == nullptr) {
-        address = take(p, device, nullptr, size);
+        address = of_graph ? nullptr : take(p, device, nullptr, size);
         if (address == nullptr) {
             address = extend(p, device, size);
         }
@@ -105,11 +108,11 @@ Block* new_block(int device, size_t bytes, Stream* home) {
     }
     count(device, Count::device_requests);
     count_device_bytes(device, static_cast<int64_t>(size));
-    return new Block{device, address, size, home, {}};
+    return new Block{device, address, size, home, of_graph, {}};
 }
 
 void give_back(Block* block) {
-    block->home->enqueue([address = block->address, bytes = block->bytes] {
+    block->home->enqueue_own([address = block->address, bytes = block->bytes] {
         const Execution execution;
         poison(address, bytes);
     });
@@ -122,7 +125,7 @@ void give_back(Block* block) {
 void give_back_behind(Block* block) {
     auto last = std::shared_ptr<Block>(block, [](Block* done) { give_back(done); });
     for (Stream* stream : std::exchange(block->used_on, {})) {
-        stream->enqueue([last]() {});
+        stream->enqueue_own([last]() {});
     }
 }
 
@@ -141,7 +144,9 @@ void free_block(Block* block) noexcept {
         return;
     }
     count_device_bytes(block->device, -static_cast<int64_t>(block->bytes));
-    if (block->home == nullptr) {
+    if (block->of_graph) {
+        delete block;
+    } else if (block->home == nullptr) {
         // Its range is never used again, so that the poison stays.
         poison(block->address, block->bytes);
         delete block;
@@ -178,6 +183,8 @@ void release_whole_pages(char* address, size_t bytes) {
 void empty_cache(int device) {
     check_not_forked();
     check(Call::device_free);
+    check_not_captured(Call::device_free, device);
+    check_safe(Call::device_free);
     wait_for_device(device);
     Pools& p = pools();
     const std::lock_guard lock(p.mutex);

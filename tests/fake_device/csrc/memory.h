@@ -4,7 +4,8 @@
 // belongs to the stream it was allocated on, its home. When it is freed, the home stream poisons it in stream order,
 // and only the home stream gets it again; streams that record_use() named must pass first. So whatever reads memory
 // after its end reads the poison, each time, and never somebody else's tensor by luck. Foreign blocks stand for the
-// memory of other allocators: they are poisoned at once and record_use() does not know them.
+// memory of other allocators: they are poisoned at once and record_use() does not know them. Blocks that are allocated
+// on a captured stream belong to its graph: their range is never used again, so that a launch finds it.
 #pragma once
 
 #include <cstddef>

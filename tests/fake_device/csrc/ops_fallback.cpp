@@ -186,18 +186,18 @@ bool try_enqueue(Call& call) {
         }));
     }
     count(stream.device(), Count::launches);
-    stream.enqueue(
-        [op = call.op, worker_stack = std::move(worker_stack), outputs = std::move(outputs), broken]() mutable {
-            run_on_worker([&] {
-                if (broken) {
-                    end_context("launch_async");
-                    return;
-                }
-                op.callBoxed(&worker_stack);
-                store(worker_stack, outputs);
-                worker_stack.clear();
-            });
+    stream.enqueue([op = call.op, worker_stack = std::move(worker_stack), outputs = std::move(outputs), broken] {
+        run_on_worker([&] {
+            if (broken) {
+                end_context("launch_async");
+                return;
+            }
+            // A copy: a graph runs this more than once.
+            Stack stack = worker_stack;
+            op.callBoxed(&stack);
+            store(stack, outputs);
         });
+    });
     torch::jit::drop(*call.stack, call.arguments.size());
     for (auto& result : results) {
         call.stack->push_back(std::move(result));

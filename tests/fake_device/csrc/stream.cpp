@@ -12,6 +12,8 @@
 
 #include <c10/util/Exception.h>
 
+#include "capture.h"
+#include "counters.h"
 #include "device.h"
 #include "failures.h"
 
@@ -20,6 +22,7 @@ namespace {
 
 std::atomic<bool> exiting{false};
 std::atomic<int> executions{0};
+std::atomic<int64_t> queue_limit{0};
 std::once_flag exit_handler;
 thread_local std::array<int64_t, max_devices> thread_streams{};
 
@@ -63,6 +66,26 @@ Streams& streams() {
     return *leaked;
 }
 
+std::vector<Stream*> streams_of(int device) {
+    Streams& s = streams();
+    const std::lock_guard lock(s.mutex);
+    std::vector<Stream*> made;
+    for (Stream* stream : s.all[device]) {
+        if (stream != nullptr) {
+            made.push_back(stream);
+        }
+    }
+    return made;
+}
+
+std::vector<std::shared_ptr<Marker>> mark_all(int device) {
+    std::vector<std::shared_ptr<Marker>> markers;
+    for (Stream* stream : streams_of(device)) {
+        markers.push_back(stream->mark());
+    }
+    return markers;
+}
+
 }  // namespace
 
 void Marker::pass() {
@@ -72,7 +95,7 @@ void Marker::pass() {
     changed_.notify_all();
 }
 
-void Marker::wait_on_worker() {
+void Marker::wait() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return passed(); });
 }
@@ -83,7 +106,7 @@ void Marker::wait_on_host() {
     }
     check_not_forked();
     const WithoutGil without_gil;
-    wait_on_worker();
+    wait();
 }
 
 Execution::Execution() {
@@ -110,19 +133,46 @@ Stream::Stream(int device, int64_t id) : device_(device), id_(id) {
 
 void Stream::enqueue(std::function<void()> task) {
     check_not_forked();
+    if (captured_instead(*this, task)) {
+        return;
+    }
+    std::unique_lock lock(mutex_);
+    if (full()) {
+        count(device_, Count::queue_waits);
+        freed_.wait(lock, [this] { return !full(); });
+    }
+    operations_ += 1;
+    tasks_.push_back({std::move(task), true});
+    changed_.notify_one();
+}
+
+Point Stream::point() {
+    if (auto captured = captured_point(*this)) {
+        return {nullptr, std::move(captured)};
+    }
+    auto marker = std::make_shared<Marker>();
+    enqueue([marker] { marker->pass(); });
+    return {std::move(marker), nullptr};
+}
+
+void Stream::enqueue_own(std::function<void()> task) {
+    check_not_forked();
     const std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
+    tasks_.push_back({std::move(task), false});
     changed_.notify_one();
 }
 
 std::shared_ptr<Marker> Stream::mark() {
     auto marker = std::make_shared<Marker>();
-    enqueue([marker] { marker->pass(); });
+    enqueue_own([marker] { marker->pass(); });
     return marker;
 }
 
-void Stream::wait_for(std::shared_ptr<Marker> marker) {
-    enqueue([marker = std::move(marker)] { marker->wait_on_worker(); });
+void Stream::wait_for(const Point& point) {
+    check_not_forked();
+    if (!captured_wait(*this, point)) {
+        enqueue([marker = point.marker] { marker->wait(); });
+    }
 }
 
 bool Stream::idle() {
@@ -131,9 +181,19 @@ bool Stream::idle() {
     return tasks_.empty() && !busy_;
 }
 
+bool Stream::full() const {
+    const int64_t limit = queue_limit.load();
+    return limit > 0 && operations_ >= limit;
+}
+
+void Stream::limit_changed() {
+    const std::lock_guard lock(mutex_);
+    freed_.notify_all();
+}
+
 void Stream::work() {
     for (;;) {
-        std::function<void()> task;
+        Task task;
         {
             std::unique_lock lock(mutex_);
             busy_ = false;
@@ -141,17 +201,21 @@ void Stream::work() {
             busy_ = true;
             task = std::move(tasks_.front());
             tasks_.pop_front();
+            if (task.callers) {
+                operations_ -= 1;
+                freed_.notify_all();
+            }
         }
         if (exiting.load()) {
             park();
         }
         try {
-            task();
+            task.run();
         } catch (const std::exception& error) {
             end_context(std::string("an error on a stream: ") + error.what());
         }
         const Execution destroys_captured_tensors;
-        task = nullptr;
+        task.run = nullptr;
     }
 }
 
@@ -187,23 +251,27 @@ int64_t exchange_stream(int device, int64_t id) {
     return std::exchange(thread_streams[device], id);
 }
 
-void wait_for_device(int device) {
-    std::vector<Stream*> all;
-    {
-        Streams& s = streams();
-        const std::lock_guard lock(s.mutex);
-        for (Stream* stream : s.all[device]) {
-            if (stream != nullptr) {
-                all.push_back(stream);
-            }
+void set_queue_limit(int64_t limit) {
+    TORCH_CHECK_VALUE(limit >= 0, "expected a number of operations, 0 for no limit, got ", limit);
+    queue_limit.store(limit);
+    for (int device = 0; device < max_devices; ++device) {
+        for (Stream* stream : streams_of(device)) {
+            stream->limit_changed();
         }
     }
-    std::vector<std::shared_ptr<Marker>> markers;
-    for (Stream* stream : all) {
-        markers.push_back(stream->mark());
-    }
-    for (const auto& marker : markers) {
+}
+
+void wait_for_device(int device) {
+    for (const auto& marker : mark_all(device)) {
         marker->wait_on_host();
+    }
+}
+
+void block_on_all_devices() {
+    for (int device = 0; device < device_count(); ++device) {
+        for (const auto& marker : mark_all(device)) {
+            marker->wait();
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 // Streams: one worker thread each, tasks in order, no order between streams (the default stream included).
 //
 //   Stream& s = stream_of(device, 0);
-//   auto marker = s.mark();          // a point in the stream, passed when the worker gets there
-//   other.wait_for(marker);          // what is enqueued on `other` from now on runs behind it
-//   marker->wait_on_host();          // without the GIL
+//   s.enqueue(task);                 // blocks the caller while the stream has as many operations as it takes
+//   Point point = s.point();         // a point in the stream, passed when the worker gets there; an operation too
+//   other.wait_for(point);           // what is enqueued on `other` from now on runs behind it
+//   point.marker->wait_on_host();    // without the GIL
+//
+// What the device does for its own ends (enqueue_own, mark) is no operation of the caller's: it
+// never blocks him, and it runs also while the stream is captured, when operations do not.
 //
 // Workers never take the GIL, never see signals, and are leaked: the exit of the process waits only for a task that is
 // in the middle of touching memory (an Execution), never for one that waits for a latch, a marker or a modelled delay.
@@ -26,7 +30,8 @@ public:
 
     bool passed() const noexcept { return passed_.load(std::memory_order_acquire); }
     void pass();
-    void wait_on_worker();
+    // Keeps the GIL if the caller has it.
+    void wait();
     void wait_on_host();
     Clock::time_point time() const { return time_; }
 
@@ -37,6 +42,14 @@ private:
     Clock::time_point time_{};
 };
 
+struct CapturedPoint;
+
+// Where an event stands: passed by a worker, or part of a capture (capture.h). An event never recorded has neither.
+struct Point {
+    std::shared_ptr<Marker> marker;
+    std::shared_ptr<const CapturedPoint> captured;
+};
+
 class Stream {
 public:
     Stream(int device, int64_t id);
@@ -45,18 +58,30 @@ public:
     int64_t id() const { return id_; }
 
     void enqueue(std::function<void()> task);
+    Point point();
+    void enqueue_own(std::function<void()> task);
     std::shared_ptr<Marker> mark();
-    void wait_for(std::shared_ptr<Marker> marker);
+    void wait_for(const Point& point);
     bool idle();
+    void limit_changed();
 
 private:
+    struct Task {
+        std::function<void()> run;
+        bool callers;
+    };
+
     void work();
+    bool full() const;
 
     const int device_;
     const int64_t id_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::deque<std::function<void()>> tasks_;
+    std::condition_variable freed_;
+    std::deque<Task> tasks_;
+    // The caller's that have not begun.
+    int64_t operations_ = 0;
     bool busy_ = false;
 };
 
@@ -68,8 +93,13 @@ Stream& next_pool_stream(int device);
 Stream& current_stream(int device);
 int64_t current_stream_id(int device) noexcept;
 int64_t exchange_stream(int device, int64_t id);
-// Waits on the host for all that the device's streams hold now.
+// How many operations that have not begun a stream takes before it blocks the submitter; 0 for no limit.
+void set_queue_limit(int64_t limit);
+
+// Waits on the host for all that the device's streams hold now, without the GIL.
 void wait_for_device(int device);
+// The same for all devices, as a call that blocks: the GIL stays with a caller who has it.
+void block_on_all_devices();
 
 // A worker touches memory only within an Execution.
 class Execution {
