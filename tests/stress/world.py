@@ -26,7 +26,7 @@ class Item:
 
     result: tnb.Transfer | list[object]
     expected: list[Expected]
-    may_be_changed: bool = False  # then SourceMutatedError is an answer too
+    way: str  # in which it was converted; after "changed" SourceMutatedError is an answer too
 
 
 @dataclass
