@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak bench build lint format mutants wheel sdist clean FORCE
+.PHONY: help demo test stress soak bench build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -61,6 +61,9 @@ format: $(VENV)/.installed ## let ruff and clang-format rewrite the sources
 
 mutants: $(VENV)/.installed ## remove each guarding line in a copy; a test has to notice
 	$(PY) scripts/mutants.py $(ARGS)
+
+sanitize: $(VENV)/.installed ## the tests under ASan, UBSan and TSan, in copies; ARGS='--only core' for a part; half an hour
+	$(PY) scripts/sanitize.py $(ARGS)
 
 wheel: $(VENV)/.built ## dist/*.whl for the torch in .venv
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CFLAGS="$$CFLAGS -Werror" $(PY) -m pip wheel -q --no-build-isolation --no-deps --wheel-dir dist .
