@@ -21,14 +21,17 @@ LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
             tensor.is_non_overlapping_and_dense()};
 }
 
-// A move of the counter proves a change of this source only where the source is all of its storage: views share one
-// counter, and a neighbour may be what was written. Inference tensors have none.
+// A storage that is resized in flight gives the memory away. A move of the counter proves a change of this source only
+// where the source is all of its storage: views share one counter, and a neighbour may be what was written. Inference
+// tensors have none.
 void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
+    const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+    Watched& watched = cargo.watched.emplace_back(Watched{storage, storage->data(), {}, 0, leaf});
     const bool whole = tensor.storage().nbytes() ==
                        at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size());
     if (tensor.is_inference() || !whole) return;
-    const c10::VariableVersion& counter = tensor.unsafeGetTensorImpl()->version_counter();
-    cargo.watched.push_back({counter, counter.current_version(), leaf});
+    watched.counter = tensor.unsafeGetTensorImpl()->version_counter();
+    watched.version = watched.counter.current_version();
 }
 
 void refuse_in_forked_child(c10::Device device) {
@@ -217,6 +220,7 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
     staged->lane = &lane;
     for (const Leaf* leaf : leaves) {
         auto memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
+        cargo.sources.push_back(leaf->tensor->storage());
         if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
         *leaf->values = CopiedValues{memory, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
                                      leaf->layout.strides};

@@ -102,12 +102,8 @@ void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept {
         new std::shared_ptr<StagedCopy>(std::move(staged));
         return;
     }
-    std::vector<c10::Storage> sources;
-    for (StagedCopy::Leaf& leaf : staged->leaves) {
-        sources.push_back(leaf.source.storage());
-        leaf.source.reset();
-    }
-    drop(std::move(sources));
+    // The storages are the flight's to drop.
+    for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
     staged->flight->land();
 }
 
