@@ -137,8 +137,21 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions op
         worker_.sweep_lanes();
         throw;
     }
+    // Only here: a submit that fails leaves every counter as it was.
+    for (const auto& [device, leaves] : by_device) {
+        for (const Leaf& leaf : leaves) count(leaf);
+    }
     if (!by_device.empty()) transfers_.fetch_add(1, std::memory_order_relaxed);
     return submission;
+}
+
+void Engine::count(const Leaf& leaf) {
+    const auto* copied = std::get_if<CopiedValues>(leaf.values);
+    if (copied != nullptr && std::holds_alternative<HostBlock>(copied->memory)) {
+        bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
+    } else {
+        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+    }
 }
 
 void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
@@ -149,8 +162,8 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
     std::vector<const Leaf*> unpooled;
     for (const Leaf& leaf : leaves) {
         if (std::holds_alternative<CopiedValues>(*leaf.values)) continue;
-        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
-        if (options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) {
+        // A process that exits has no workers any more.
+        if ((options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) || process_is_exiting()) {
             *leaf.values = to_host(*leaf.tensor, /*fresh=*/false);
         } else {
             unpooled.push_back(&leaf);
@@ -191,7 +204,6 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, const std::vector<const 
         const c10::StreamGuard on_copy_stream(lane.stream());
         for (const Leaf* leaf : leaves) {
             enqueue_copy(*leaf->tensor, leaf->layout, std::get<CopiedValues>(*leaf->values).data());
-            bytes_copied_.fetch_add(leaf->layout.bytes, std::memory_order_relaxed);
         }
         completion->record(lane.stream());
     } catch (...) {
