@@ -19,8 +19,8 @@
 
 namespace tnb {
 
-// The memory of a source and its version counter, and what they were when the copy was submitted. A move before the copy
-// was seen to have ended means that the array may hold bytes of both versions, or of whoever got the memory.
+// The memory of a source and its version counter, and what they were when the copy was submitted. A move before the
+// copy was seen to have ended means that the array may hold bytes of both versions, or of whoever got the memory.
 struct Watched {
     const c10::StorageImpl* storage;  // kept alive by the cargo's sources
     const void* data;
