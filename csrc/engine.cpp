@@ -20,14 +20,17 @@ LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
             tensor.is_non_overlapping_and_dense()};
 }
 
-// A move of the counter proves a change of this source only where the source is all of its storage: views share one
-// counter, and a neighbour may be what was written. Inference tensors have none.
+// A storage that is resized in flight gives the memory away. A move of the counter proves a change of this source only
+// where the source is all of its storage: views share one counter, and a neighbour may be what was written. Inference
+// tensors have none.
 void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
+    const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+    Watched& watched = cargo.watched.emplace_back(Watched{storage, storage->data(), {}, 0, leaf});
     const bool whole = tensor.storage().nbytes() ==
                        at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.element_size());
     if (tensor.is_inference() || !whole) return;
-    const c10::VariableVersion& counter = tensor.unsafeGetTensorImpl()->version_counter();
-    cargo.watched.push_back({counter, counter.current_version(), leaf});
+    watched.counter = tensor.unsafeGetTensorImpl()->version_counter();
+    watched.version = watched.counter.current_version();
 }
 
 }  // namespace
@@ -112,8 +115,21 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions op
         worker_.sweep_lanes();
         throw;
     }
+    // Only here: a submit that fails leaves every counter as it was.
+    for (const auto& [device, leaves] : by_device) {
+        for (const Leaf& leaf : leaves) count(leaf);
+    }
     if (!by_device.empty()) transfers_.fetch_add(1, std::memory_order_relaxed);
     return submission;
+}
+
+void Engine::count(const Leaf& leaf) {
+    const auto* copied = std::get_if<CopiedValues>(leaf.values);
+    if (copied != nullptr && std::holds_alternative<HostBlock>(copied->memory)) {
+        bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
+    } else {
+        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+    }
 }
 
 void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
@@ -124,8 +140,8 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
     std::vector<const Leaf*> unpooled;
     for (const Leaf& leaf : leaves) {
         if (std::holds_alternative<CopiedValues>(*leaf.values)) continue;
-        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
-        if (options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) {
+        // A process that exits has no workers any more.
+        if ((options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) || process_is_exiting()) {
             *leaf.values = to_host(*leaf.tensor, /*fresh=*/false);
         } else {
             unpooled.push_back(&leaf);
@@ -166,7 +182,6 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, const std::vector<const 
         const c10::StreamGuard on_copy_stream(lane.stream());
         for (const Leaf* leaf : leaves) {
             enqueue_copy(*leaf->tensor, leaf->layout, std::get<CopiedValues>(*leaf->values).data());
-            bytes_copied_.fetch_add(leaf->layout.bytes, std::memory_order_relaxed);
         }
         completion->record(lane.stream());
     } catch (...) {
@@ -197,6 +212,7 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
     staged->pool = pool(lane.device().type());
     for (const Leaf* leaf : leaves) {
         auto memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
+        cargo.sources.push_back(leaf->tensor->storage());
         if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
         *leaf->values = CopiedValues{memory, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
                                      leaf->layout.strides};

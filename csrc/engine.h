@@ -100,6 +100,7 @@ private:
     };
 
     void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
+    void count(const Leaf& leaf);
     std::vector<const Leaf*> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
     std::shared_ptr<Flight> enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
     std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);

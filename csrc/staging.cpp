@@ -132,8 +132,8 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
         return;
     }
     if (ring != nullptr) staged->rings->put(type, std::move(ring));
+    // The storages are the flight's to drop.
     for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
-    drop(std::move(staged->storages));
     staged->flight->land();
 }
 

@@ -83,7 +83,6 @@ struct StagedCopy {
     std::shared_ptr<StagingRings> rings;
     std::shared_ptr<HostPool> pool;  // for a new ring
     std::vector<Leaf> leaves;
-    std::vector<c10::Storage> storages;  // of the sources, to be dropped where Python may know them
     std::shared_ptr<Flight> flight;
 };
 

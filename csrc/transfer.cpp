@@ -4,6 +4,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "gil.h"
 #include "process.h"
@@ -19,6 +20,11 @@ bool Flight::poll() {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (landed()) return true;
+        if (completion_ == nullptr && process_is_exiting() && error_ == nullptr) {
+            error_ = std::make_exception_ptr(
+                std::runtime_error("expected a process that goes on until the copy has ended, got one that exits; wait "
+                                   "for result() before the end of the program"));
+        }
         if (completion_ == nullptr) return error_ != nullptr;
         completion = completion_;
         error = error_;

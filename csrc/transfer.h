@@ -2,6 +2,7 @@
 
 #include <c10/core/Event.h>
 #include <c10/core/Storage.h>
+#include <c10/core/StorageImpl.h>
 #include <c10/core/Stream.h>
 #include <c10/core/TensorImpl.h>
 
@@ -18,14 +19,18 @@
 
 namespace tnb {
 
-// The version counter of a source, and what it said when the copy was submitted. A move before the copy was seen to
-// have ended means that the array may hold bytes of both versions.
+// The memory of a source and its version counter, and what they were when the copy was submitted. A move before the
+// copy was seen to have ended means that the array may hold bytes of both versions, or of whoever got the memory.
 struct Watched {
-    c10::VariableVersion counter;
+    const c10::StorageImpl* storage;  // kept alive by the cargo's sources
+    const void* data;
+    c10::VariableVersion counter;  // disabled where its moves prove nothing
     std::uint32_t version;
     std::size_t leaf;  // its index in the submission
 
-    bool moved() const { return counter.current_version() != version; }
+    bool moved() const {
+        return storage->data() != data || (counter.enabled() && counter.current_version() != version);
+    }
 };
 
 // The copies of one submission on one device, from the first enqueue until they are known to have ended.

@@ -104,7 +104,8 @@ void Worker::sweep_lanes() noexcept {
 
 bool Worker::wait_idle(Clock::time_point deadline) {
     std::unique_lock<std::mutex> lock(state_->mutex);
-    return state_->changed.wait_until(lock, deadline, [this] { return state_->jobs.empty() && !state_->busy; });
+    return state_->changed.wait_until(lock, deadline,
+                                      [this] { return state_->stopped || (state_->jobs.empty() && !state_->busy); });
 }
 
 void Worker::work(const std::shared_ptr<State>& state) {

@@ -202,6 +202,24 @@ def test_the_other_device_of_a_failed_call(native_bridge: tnb.Bridge, fake: Modu
     assert live(fake, native_bridge)[0] <= before[0]
 
 
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_failed_submit_is_not_counted(native: EngineChoice, fake: ModuleType, limit: int | None) -> None:
+    with tnb.Bridge(engine=native, pinned_limit=limit) as bridge:
+        tree = [torch.ones(1000, device=f"fake:{index}") for index in (0, 0, 1)]
+        bridge.to_numpy(tree)
+        torch.accelerator.synchronize()
+        before = bridge.stats()
+        for step in range(3):
+            with fake.fail("copy_d2h", after=step), pytest.raises(RuntimeError, match="copy_d2h failed"):
+                bridge.to_numpy(tree)
+        after = bridge.stats()
+        assert (after.transfers, after.copied_bytes, after.unpooled_leaves) == (
+            before.transfers,
+            before.copied_bytes,
+            before.unpooled_leaves,
+        )
+
+
 def test_an_array_that_numpy_refuses(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     """The copies are under way by then: what they hold is let go of, in an idle program too."""
     native_bridge.to_numpy(torch.ones(5000, device="fake"))

@@ -52,7 +52,9 @@ def test_more_bytes_than_addresses_are_refused(native_bridge: tnb.Bridge, fake: 
     expanded = torch.ones(1, device="fake").expand(2**40 + 1, 2**22)
     fake.reset_counters()
     for convert in (native_bridge.to_numpy, native_bridge.to_numpy_async):
-        with pytest.raises(ValueError, match="expected a tensor whose values fit into memory, got 4611686018431582208 el"):
+        with pytest.raises(
+            ValueError, match="expected a tensor whose values fit into memory, got 4611686018431582208 el"
+        ):
             convert([torch.ones(3, device="fake"), expanded])
     assert fake.counters().copies_d2h == 0
 

@@ -108,6 +108,39 @@ def test_exit_is_silent(chosen: str, exit_: str) -> None:
     assert_silent(run_script(PRELUDE + source))
 
 
+# Registered before the package is imported, so run when its workers have stopped already.
+LATE: dict[str, str] = {
+    "a conversion": "assert bridge.to_numpy(x)[-1] == bridge.to_numpy_async(x).result()[0] == 1",
+    "a stream that is blocked": "transfer.block_stream(); bridge.to_numpy_async(x).block_stream()",
+    "a result that never comes": """
+try: transfer.result()
+except RuntimeError as error: assert "got one that exits; wait for result() before the end" in str(error), error
+else: raise AssertionError("garbage was handed out")""",
+    "the end of a Bridge": "bridge.close()",
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("engine", ["native"], indirect=True)
+def test_what_is_done_late_at_exit_does_not_hang(chosen: str, late: str) -> None:
+    """Staged copies need a worker."""
+    assert_silent(
+        run_script(
+            f"import atexit\n@atexit.register\ndef late():\n    exec({LATE[late]!r}, globals())\n"
+            + PRELUDE
+            + """
+x = torch.ones(3_000_000, device="fake")
+bridge = tnb.Bridge(pinned_limit=0)
+torch.accelerator.synchronize()
+side = torch.Stream("fake")
+with side:
+    latch = fake_device.hold(side)
+    transfer, following = bridge.to_numpy_async(x), bridge.to_numpy_async(x)
+"""
+        )
+    )
+
+
 @pytest.mark.parametrize("exit_", EXITS_WITH_THREADS)
 @pytest.mark.parametrize("engine", ["native"], indirect=True)
 def test_exit_of_threads_is_silent(chosen: str, exit_: str) -> None:

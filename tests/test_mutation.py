@@ -205,6 +205,27 @@ def test_staged_sources_are_watched(native: EngineChoice, fake: ModuleType, limi
         assert (transfer.result() == 2).all()
 
 
+RESIZED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "a part": lambda x: x[1:],
+    "an inference tensor": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("limit", [None, 0, "32MiB"])
+@pytest.mark.parametrize("source", RESIZED)
+def test_memory_that_was_given_away_in_flight_is_reported(
+    native: EngineChoice, accelerator: str, source: str, limit: int | str | None
+) -> None:
+    """A storage that is resized frees what the copy has yet to read; no counter is needed to see that."""
+    with tnb.Bridge(engine=native, pinned_limit=limit) as bridge, torch.inference_mode(source == "an inference tensor"):
+        x = torch.ones(5_000_000, device=accelerator)
+        with hold(accelerator):
+            transfer = bridge.to_numpy_async([torch.ones(3), RESIZED[source](x)])
+            x.resize_(5_000_001)
+        with pytest.raises(tnb.SourceMutatedError, match=r"^tree\[1\]: "):
+            transfer.result()
+
+
 def test_inference_tensors_have_no_counter(native_bridge: tnb.Bridge, accelerator: str) -> None:
     with torch.inference_mode():
         x = ones(accelerator)
