@@ -218,7 +218,6 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
                                      leaf->layout.strides};
         // A tensor of our own over the storage: the worker must not drop the last reference to one that Python knows.
         staged->leaves.push_back({alias(*leaf->tensor), leaf->layout, std::move(memory)});
-        staged->storages.push_back(leaf->tensor->storage());
     }
     staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
     worker_.run([staged] { stage(staged); });

@@ -164,12 +164,12 @@ def test_transforms_leave_plain_tensors_alone(
     results: list[Any] = []
 
     def convert(wrapped: torch.Tensor) -> torch.Tensor:
-        results.append(bridge.to_numpy(sources))
-        results.append(bridge.to_numpy(sources, copy=True))
-        results.append(bridge.to_numpy_async(sources, snapshot=True).result())
+        results.append(limited.to_numpy(sources))
+        results.append(limited.to_numpy(sources, copy=True))
+        results.append(limited.to_numpy_async(sources, snapshot=True).result())
         return wrapped.sum()
 
-    with tnb.Bridge(engine=engine, pinned_limit=limit) as bridge:
+    with tnb.Bridge(engine=engine, pinned_limit=limit) as limited:
         TRANSFORMS[transform](convert)
     for arrays in results:
         for array, source in zip(arrays, sources, strict=True):
