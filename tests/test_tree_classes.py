@@ -25,6 +25,7 @@ from helpers import Call, run_script
 from test_trees import A, B, Names, Pair, Readings, equal
 
 import torch_np_bridge as tnb
+from torch_np_bridge import trees
 from torch_np_bridge.trees import NAMESPACE, flatten, path
 
 
@@ -497,3 +498,21 @@ def test_no_code_of_a_class_is_run(bridge: tnb.Bridge) -> None:
     dict.__setitem__(source, "a", A)
     assert equal(dict.__getitem__(bridge.to_numpy(source), "a"), A)
     assert equal(list.__getitem__(bridge.to_numpy(Silent([A])), 0), A)
+
+
+def test_a_finalizer_may_convert_while_a_class_is_looked_at(
+    bridge: tnb.Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of garbage may begin at any allocation, under the lock too."""
+    fresh, other = dataclasses.make_dataclass("Fresh", ["x"]), dataclasses.make_dataclass("Other", ["x"])
+    inside: list[Any] = []
+    looked = trees.can_be_made
+
+    def collect(cls: type) -> bool:
+        if cls is fresh:
+            inside.append(bridge.to_numpy(other(A)))
+        return looked(cls)
+
+    monkeypatch.setattr(trees, "can_be_made", collect)
+    assert equal(Call(lambda: bridge.to_numpy(fresh(A))).result().x, A)
+    assert equal(inside[0].x, A)
