@@ -131,11 +131,16 @@ def test_a_container_met_by_two_threads_at_once(bridge: tnb.Bridge) -> None:
     class Intruder:
         pass
 
+    armed: list[bool] = []
+
     def intrude(_: Any) -> tuple[tuple[()], None]:
-        Call(lambda: bridge.to_numpy([Pair(torch.zeros(1))])).result()
+        if armed:
+            Call(lambda: bridge.to_numpy([Pair(torch.zeros(1))])).result()
         return (), None
 
     cls: Any = Intruder  # optree's types speak of Collections
     optree.register_pytree_node(cls, intrude, lambda _, __: cls(), namespace=NAMESPACE)
+    bridge.to_numpy(Intruder())  # once, so that only the pair is new
+    armed.append(True)
     pair, _ = bridge.to_numpy([Pair(torch.ones(2)), Intruder()])
     assert type(pair.tensor) is np.ndarray

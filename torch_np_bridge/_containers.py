@@ -107,8 +107,7 @@ def container(cls: Any) -> Container:
         items = len(children)
         attributes = object.__getattribute__(obj, "__dict__") if has_dict else {}
         is_own_dict = attributes is obj
-        if is_own_dict:
-            attributes = {}
+        attributes = {} if is_own_dict else dict(attributes)  # a copy: another thread may set one meanwhile
         slots = [slot for slot in descriptors if _is_set(slot, obj)]
         shared = frozenset(name for name, value in attributes.items() if is_dict and _is_item(obj, name, value))
         named = [(Attribute(name), value) for name, value in attributes.items() if name not in shared]

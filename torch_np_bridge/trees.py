@@ -48,7 +48,8 @@ _seen: set[type] = {torch.Tensor, torch.nn.Parameter, dict, list, tuple, _Kept, 
 _nodes: set[type] = {dict, list, tuple}
 _registered: set[type] = set()
 _torch_nodes: frozenset[type] = frozenset()
-_lock = threading.Lock()
+# Of one thread several times: a finalizer, which may run under it at any allocation, may convert something.
+_lock = threading.RLock()
 
 # Containers of Python's own, and what extends them: made again by their items and attributes.
 _BY_ATTRIBUTES = (
@@ -93,9 +94,7 @@ def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
         if not new:
             return leaves, spec
         unseen = set(map(type, new)) - {_Refused}
-        _look_at(unseen)
-        # Asked after looking: a container that another thread registers meanwhile was a leaf to us.
-        if _nodes.isdisjoint(unseen):
+        if not _look_at(unseen):
             _raise_refusal(leaves, spec)
             return leaves, spec
 
@@ -119,14 +118,16 @@ def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:
             raise TypeError(f"{path(spec, index)}: {leaf.words}")
 
 
-def _look_at(unseen: Iterable[type]) -> None:
-    """Look at classes for the first time, and register those that turn out to be containers."""
+def _look_at(unseen: Iterable[type]) -> bool:
+    """Look at classes for the first time, and register those that turn out to be containers; whether one is."""
     with _lock:
         for cls in unseen:
             if cls not in _seen:
                 if not is_leaf_class(cls) and _is_node(cls):
                     _nodes.add(cls)
                 _seen.add(cls)
+        # Also where another thread has registered it meanwhile: it was a leaf to us.
+        return not _nodes.isdisjoint(unseen)
 
 
 def _look_at_torchs_nodes() -> None:
