@@ -1,7 +1,8 @@
 """Builds torch_np_bridge: the native engine and the CUDA kernels where they can be had, else pure Python.
 
 TORCH_NP_BRIDGE_NATIVE and TORCH_NP_BRIDGE_CUDA take ``auto`` (what can be had), ``0`` and ``1`` (fail where it cannot).
-What is missing makes ``auto`` fall back with one sentence; code that does not compile is an error all the same.
+What is missing makes ``auto`` fall back with one sentence, and so does an nvcc that refuses the kernels; C++ that does
+not compile is an error all the same.
 """
 
 from __future__ import annotations
@@ -19,14 +20,36 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # a build front end runs this file without its folder on the path
 
-from build_support.cuda_toolkit import compile_kernels  # noqa: E402
+from build_support.cuda_toolkit import ToolkitError, compile_kernels  # noqa: E402
 from build_support.objects import discard_stale_objects  # noqa: E402
 from build_support.plan import Plan, make_plan  # noqa: E402
 
 PACKAGE = "torch_np_bridge"
 PLAN = make_plan()
-BUILD_FOLDER = ROOT / "build" / PLAN.variant  # objects of one variant are never linked into another
-OBJECTS = BUILD_FOLDER / "objects"
+
+
+def build_folder(plan: Plan) -> Path:
+    """Objects of one variant are never linked into another."""
+    return ROOT / "build" / plan.variant
+
+
+def objects_folder(plan: Plan) -> Path:
+    """Where the objects lie, without those that an earlier source may have left."""
+    folder = build_folder(plan) / "objects"
+    discard_stale_objects(folder, [path for path in ROOT.glob("csrc/**/*") if path.is_file()])
+    return folder
+
+
+def compiled_kernels(plan: Plan) -> tuple[Plan, list[str]]:
+    """The objects of the kernels, and the plan without them where the toolkit refuses their sources."""
+    if plan.toolkit is None:
+        return plan, []
+    sources, headers = sorted(ROOT.glob("csrc/cuda/*.cu")), sorted(ROOT.glob("csrc/**/*.h"))
+    try:
+        objects = compile_kernels(plan.toolkit, sources, headers, objects_folder(plan) / "kernels")
+    except ToolkitError as error:
+        return plan.without_kernels(error), []
+    return plan, [str(path) for path in objects]
 
 
 def extensions(plan: Plan) -> list[Any]:
@@ -66,30 +89,29 @@ def build_ext_class(plan: Plan) -> type[build_ext]:
 
         def finalize_options(self) -> None:
             super().finalize_options()
-            self.build_temp = str(OBJECTS)
             self.force = True
 
         def run(self) -> None:
+            chosen, kernels = compiled_kernels(plan)
             more = "to get the native engine run: pip install --no-build-isolation ."
-            if plan.torch is not None:
-                more = f"kernels: {plan.kernels_reason}"
-            print(f"{PACKAGE}: {plan.native_reason}; {more}", flush=True)
+            if chosen.torch is not None:
+                more = f"kernels: {chosen.kernels_reason}"
+            print(f"{PACKAGE}: {chosen.native_reason}; {more}", flush=True)
             package = ROOT / PACKAGE if self.inplace else Path(self.build_lib, PACKAGE)
             for stale in (*package.glob("_C.*so"), package / "_build_info.py"):
                 stale.unlink(missing_ok=True)
-            if plan.torch is not None:
-                discard_stale_objects(OBJECTS, [path for path in ROOT.glob("csrc/**/*") if path.is_file()])
-            if plan.toolkit is not None:
-                sources, headers = sorted(ROOT.glob("csrc/cuda/*.cu")), sorted(ROOT.glob("csrc/**/*.h"))
-                objects = compile_kernels(plan.toolkit, sources, headers, OBJECTS / "kernels")
-                self.extensions[0].extra_objects = [str(path) for path in objects]
+            if chosen.torch is not None:
+                [extension], [fitting] = self.extensions, extensions(chosen)
+                extension.define_macros, extension.extra_link_args = fitting.define_macros, fitting.extra_link_args
+                extension.extra_objects = kernels
+                self.build_temp = str(objects_folder(chosen))
             super().run()
             package.mkdir(parents=True, exist_ok=True)
             (package / "_build_info.py").write_text(
                 '"""What this copy was built as; written by setup.py."""\n\n'
-                f"BUILT_FOR_TORCH: str | None = {plan.torch!r}\n"
-                f"NATIVE_REASON = {plan.native_reason!r}\n"
-                f"KERNELS_REASON = {plan.kernels_reason!r}\n"
+                f"BUILT_FOR_TORCH: str | None = {chosen.torch!r}\n"
+                f"NATIVE_REASON = {chosen.native_reason!r}\n"
+                f"KERNELS_REASON = {chosen.kernels_reason!r}\n"
             )
 
     return BuildExt
@@ -108,5 +130,5 @@ class Build(build):  # type: ignore[misc]
 setup(
     ext_modules=extensions(PLAN),
     cmdclass={"build": Build, "build_ext": build_ext_class(PLAN)},
-    options={"build": {"build_base": str(BUILD_FOLDER)}},
+    options={"build": {"build_base": str(build_folder(PLAN))}},
 )

@@ -94,6 +94,15 @@ def _compile(toolkit: Toolkit, source: Path, headers: Sequence[Path], folder: Pa
         return target
     target.unlink(missing_ok=True)
     print(" ".join(command), flush=True)
-    subprocess.run(command, check=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise ToolkitError(f"{toolkit.nvcc} does not run ({error})") from error
+    said = (done.stdout + done.stderr).strip()
+    if said:
+        print(said, flush=True)
+    if done.returncode != 0:
+        complaint = next((text for text in said.splitlines() if "error" in text.lower()), "without a word")
+        raise ToolkitError(f"{toolkit.nvcc} refuses {source.name}, status {done.returncode}: {complaint.strip()}")
     recorded.write_text(line)
     return target

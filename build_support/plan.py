@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +24,13 @@ class Plan:
     toolkit: Toolkit | None
     kernels_reason: str
     variant: str
+    kernels_required: bool = False
+
+    def without_kernels(self, obstacle: ToolkitError) -> Plan:
+        """The same for a toolkit that turns out to be of no use; that ends a build which is asked for kernels."""
+        if self.kernels_required:
+            raise _kernels_missing(obstacle)
+        return replace(self, toolkit=None, kernels_reason=f"none: {obstacle}", variant=_variant(self.torch, None))
 
 
 def read_switch(name: str) -> str:
@@ -55,6 +62,8 @@ def native_obstacle() -> str | None:
 
 def make_plan() -> Plan:
     """What the switches ask for and this machine can give; what ``1`` asks for in vain ends the build."""
+    if not os.environ.get("CXX", "c++").strip():
+        del os.environ["CXX"]  # set to nothing is as good as not set; torch and setuptools would run it
     native, cuda = read_switch("TORCH_NP_BRIDGE_NATIVE"), read_switch("TORCH_NP_BRIDGE_CUDA")
     obstacle = "TORCH_NP_BRIDGE_NATIVE=0" if native == "0" else native_obstacle()
     if obstacle is not None:
@@ -71,9 +80,18 @@ def make_plan() -> Plan:
         kernels_reason = f"CUDA {toolkit.version}, found by {toolkit.found_by}, for {' '.join(toolkit.archs)}"
     except ToolkitError as error:
         if cuda == "1":
-            raise SystemExit(f"TORCH_NP_BRIDGE_CUDA=1: expected to build the kernels, but: {error}") from error
+            raise _kernels_missing(error) from error
         kernels_reason = f"none: {error}"
-    torch, numpy = (import_module(name).__version__ for name in ("torch", "numpy"))
-    cuda_part = f"cuda{toolkit.version}" if toolkit else "nocuda"
-    variant = f"{sysconfig.get_config_var('SOABI')}-torch{torch}-numpy{numpy}-{cuda_part}"
-    return Plan(torch, f"built for torch {torch}", toolkit, kernels_reason, variant)
+    torch = import_module("torch").__version__
+    variant = _variant(torch, toolkit)
+    return Plan(torch, f"built for torch {torch}", toolkit, kernels_reason, variant, kernels_required=cuda == "1")
+
+
+def _kernels_missing(obstacle: ToolkitError) -> SystemExit:
+    return SystemExit(f"TORCH_NP_BRIDGE_CUDA=1: expected to build the kernels, but: {obstacle}")
+
+
+def _variant(torch: str | None, toolkit: Toolkit | None) -> str:
+    """What objects of one folder have in common."""
+    cuda = f"cuda{toolkit.version}" if toolkit else "nocuda"
+    return f"{sysconfig.get_config_var('SOABI')}-torch{torch}-numpy{import_module('numpy').__version__}-{cuda}"

@@ -15,6 +15,7 @@
 #include "kernels.h"
 #include "numpy_array.h"
 #include "process.h"
+#include "storage.h"
 #include "to_numpy.h"
 
 namespace py = pybind11;
@@ -40,7 +41,12 @@ public:
     Pending(const Pending&) = delete;
     Pending& operator=(const Pending&) = delete;
     ~Pending() {
-        if (!transfer_->ended()) engine_.cast<Engine&>().release_when_ended();
+        if (transfer_->ended()) return;
+        if (process_is_forked_child()) {
+            new std::shared_ptr<Transfer>(std::move(transfer_));  // it belongs to the parent
+            return;
+        }
+        engine_.cast<Engine&>().release_when_ended();
     }
 
     bool done() {
@@ -94,13 +100,25 @@ private:
     throw py::error_already_set();
 }
 
+// A parameter of a lazy module has neither shape nor values yet, and looks like an empty tensor from here. Only tensors
+// of a class of their own are asked, and only those without elements.
+bool is_uninitialized(py::handle item, const at::Tensor& tensor) {
+    if (THPVariable_CheckExact(item.ptr()) || tensor.numel() != 0) return false;
+    return py::module_::import("torch.nn.parameter").attr("is_lazy")(item).cast<bool>();
+}
+
 std::vector<at::Tensor> take_tensors(const py::list& list) {
     std::vector<at::Tensor> tensors;
     tensors.reserve(list.size());
     for (const py::handle item : list) {
-        if (!THPVariable_Check(item.ptr())) throw py::type_error("expected a list of tensors");
+        // Not THPVariable_Check: that believes what an object says of its class, and a proxy or a mock may lie.
+        if (!THPVariable_CheckExact(item.ptr()) &&
+            PyType_IsSubtype(Py_TYPE(item.ptr()), reinterpret_cast<PyTypeObject*>(THPVariableClass)) == 0) {
+            throw py::type_error("expected a list of tensors");
+        }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
         if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr) refuse(tensors.size());
+        if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse(tensors.size());
         tensors.push_back(tensor);
     }
     return tensors;
@@ -117,12 +135,14 @@ std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, bo
         submission = engine.submit(tensors, {fresh, snapshot, blocking});
     }
     py::list arrays(submission.values.size());
+    // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.
+    auto pending = std::make_unique<Pending>(self, std::move(submission.transfer), arrays);
     for (std::size_t index = 0; index < submission.values.size(); ++index) {
         PyObject* array = make_array(std::move(submission.values[index]));
         if (array == nullptr) throw py::error_already_set();
         arrays[index] = py::reinterpret_steal<py::object>(array);
     }
-    return std::make_unique<Pending>(self, std::move(submission.transfer), std::move(arrays));
+    return pending;
 }
 
 void close(Engine& engine) {
@@ -154,9 +174,9 @@ py::dict stats(Engine& engine) {
     using namespace py::literals;
     return py::dict("limit_bytes"_a = stats.limit, "limit_held_bytes"_a = stats.budget,
                     "held_bytes"_a = stats.pool.held_bytes, "leased_bytes"_a = stats.pool.leased_bytes,
-                    "slabs"_a = stats.pool.slabs, "allocations"_a = stats.pool.allocations,
-                    "transfers"_a = stats.transfers, "copied_bytes"_a = stats.bytes_copied,
-                    "unpooled_leaves"_a = stats.leaves_unpooled);
+                    "inherited_bytes"_a = stats.pool.inherited_bytes, "slabs"_a = stats.pool.slabs,
+                    "allocations"_a = stats.pool.allocations, "transfers"_a = stats.transfers,
+                    "copied_bytes"_a = stats.bytes_copied, "unpooled_leaves"_a = stats.leaves_unpooled);
 }
 
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
@@ -181,10 +201,10 @@ PYBIND11_MODULE(_C, module) {
         .def("arrays", &tnb::Pending::arrays)
         .def("mutated_leaf", &tnb::Pending::mutated_leaf)
         .def("block_stream", &tnb::Pending::block_stream, py::arg("stream"));
-    py::class_<tnb::PinnedBudget, std::shared_ptr<tnb::PinnedBudget>>(module, "PinnedBudget")
-        .def(py::init<std::size_t>(), py::arg("limit"));
+    py::class_<tnb::SharedLimit, std::shared_ptr<tnb::SharedLimit>>(module, "SharedLimit")
+        .def(py::init<std::size_t>(), py::arg("bytes"));
     py::class_<tnb::Engine>(module, "Engine")
-        .def(py::init<std::shared_ptr<tnb::PinnedBudget>>(), py::arg("budget"))
+        .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
         .def("submit", &tnb::submit, py::arg("tensors"), py::arg("fresh"), py::arg("snapshot"), py::arg("blocking"))
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())

@@ -14,11 +14,13 @@ namespace {
 // stays small; a few MiB keep the bus busy for a hundred microseconds, many times the cost of starting a copy.
 constexpr std::size_t gather_slab_bytes = std::size_t{8} << 20;
 
-// Our copies are no operations of the user's: autograd must not record them, and a mode that the user has entered
-// (fake tensors, a counter of operations, …) must not see them.
+// Our copies are no operations of the user's: autograd must not record them, and a mode or a transform of torch.func
+// that the user is in (fake tensors, a counter of operations, grad, …) must not see them, nor wrap what they make.
 struct BelowUserDispatch {
     c10::impl::ExcludeDispatchKeyGuard modes{
-        c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot})};
+        c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot,
+                             c10::DispatchKey::FuncTorchDynamicLayerFrontMode,
+                             c10::DispatchKey::FuncTorchDynamicLayerBackMode, c10::DispatchKey::Functionalize})};
     at::AutoDispatchBelowADInplaceOrView autograd;
 };
 

@@ -5,7 +5,6 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <stdexcept>
 #include <utility>
 
 #include "copy_lane.h"
@@ -31,14 +30,6 @@ void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
     cargo.watched.push_back({counter, counter.current_version(), leaf});
 }
 
-void refuse_in_forked_child(c10::Device device) {
-    if (process_is_forked_child()) {
-        throw std::runtime_error("expected a process that may use " + device.str() +
-                                 ", got a fork of one that had already loaded torch_np_bridge; start the process with "
-                                 "the 'spawn' method, or convert tensors on the CPU only");
-    }
-}
-
 }  // namespace
 
 bool is_plain(const at::Tensor& tensor) {
@@ -59,43 +50,30 @@ void* CopiedValues::data() const noexcept {
 }
 
 Engine::~Engine() {
-    for (auto& [type, pool] : pools_) HostPool::retire(std::move(pool));
+    for (const auto& [type, pool] : pools_) pool->retire();
 }
 
-HostPool& Engine::pool(c10::DeviceType type) {
+std::shared_ptr<HostPool> Engine::pool(c10::DeviceType type) {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& pool = pools_[type];
     if (pool == nullptr) {
         // Half of a small limit is better used by arrays than kept for a ring.
-        const std::size_t headroom = budget_->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
-        pool = std::make_unique<HostPool>(make_host_memory(type), budget_, headroom);
+        const std::size_t headroom = limit_->budget->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
+        pool = HostPool::make(make_host_memory(type), limit_->budget, headroom);
     }
-    return *pool;
+    return pool;
 }
 
-std::vector<HostPool*> Engine::pools() {
+std::vector<std::shared_ptr<HostPool>> Engine::pools() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    std::vector<HostPool*> pools;
-    for (const auto& [type, pool] : pools_) pools.push_back(pool.get());
+    std::vector<std::shared_ptr<HostPool>> pools;
+    for (const auto& [type, pool] : pools_) pools.push_back(pool);
     return pools;
-}
-
-std::shared_ptr<StagingRing> Engine::ring(c10::DeviceType type) {
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        const auto found = rings_.find(type);
-        if (found != rings_.end() && found->second->usable()) return found->second;
-    }
-    HostBlock memory = pool(type).acquire_reserved(StagingRing::bytes);
-    if (!memory) return nullptr;
-    auto ring = std::make_shared<StagingRing>(std::move(memory));
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return rings_[type] = std::move(ring);
 }
 
 Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions options) {
     for (const at::Tensor& tensor : given) {
-        if (!tensor.is_cpu()) refuse_in_forked_child(tensor.device());
+        if (!tensor.is_cpu() && process_is_forked_child()) throw forked_child_error(tensor.device().str());
     }
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
@@ -142,7 +120,7 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
     const c10::DeviceGuard on_device(device);
     CopyLane& lane = CopyLane::of(device);
     lane.sweep();
-    const auto pooled = take_blocks(leaves, pool(device.type()));
+    const auto pooled = take_blocks(leaves, *pool(device.type()));
     std::vector<const Leaf*> unpooled;
     for (const Leaf& leaf : leaves) {
         if (std::holds_alternative<CopiedValues>(*leaf.values)) continue;
@@ -215,6 +193,8 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
     Flight::Cargo cargo;
     auto staged = std::make_shared<StagedCopy>();
     staged->lane = &lane;
+    staged->rings = limit_->rings;
+    staged->pool = pool(lane.device().type());
     for (const Leaf* leaf : leaves) {
         auto memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
         if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
@@ -222,29 +202,27 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
                                      leaf->layout.strides};
         // A tensor of our own over the storage: the worker must not drop the last reference to one that Python knows.
         staged->leaves.push_back({alias(*leaf->tensor), leaf->layout, std::move(memory)});
+        staged->storages.push_back(leaf->tensor->storage());
     }
     staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
-    worker_.run([staged, ring = ring(lane.device().type())] { stage(ring.get(), staged); });
+    worker_.run([staged] { stage(staged); });
     return staged->flight;
 }
 
 void Engine::trim() {
+    if (process_is_forked_child()) return;
     for (CopyLane* lane : CopyLane::all()) lane->sweep();
-    decltype(rings_) rings;
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        rings.swap(rings_);
-    }
-    rings.clear();
-    for (HostPool* pool : pools()) pool->trim();
+    limit_->rings->clear();
+    for (const auto& pool : pools()) pool->trim();
     HostPool::trim_retired();
 }
 
 EngineStats Engine::stats() {
     EngineStats stats;
-    for (HostPool* pool : pools()) stats.pool += pool->stats();
-    stats.limit = budget_->limit();
-    stats.budget = budget_->held();
+    stats.limit = limit_->budget->limit();
+    if (process_is_forked_child()) return stats;
+    for (const auto& pool : pools()) stats.pool += pool->stats();
+    stats.budget = limit_->budget->held();
     stats.transfers = transfers_.load(std::memory_order_relaxed);
     stats.bytes_copied = bytes_copied_.load(std::memory_order_relaxed);
     stats.leaves_unpooled = leaves_unpooled_.load(std::memory_order_relaxed);
@@ -252,6 +230,7 @@ EngineStats Engine::stats() {
 }
 
 bool Engine::wait_for_all(Clock::time_point deadline) {
+    if (process_is_forked_child()) return true;
     Transfer mine;
     for (CopyLane* lane : CopyLane::all()) {
         for (auto& flight : lane->in_flight()) {

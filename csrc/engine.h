@@ -46,6 +46,14 @@ struct SubmitOptions {
     bool blocking = false;  // the caller is going to wait: a short copy need not be handed to the worker
 };
 
+// What the engines that share a limit share.
+struct SharedLimit {
+    explicit SharedLimit(std::size_t bytes) : budget(std::make_shared<PinnedBudget>(bytes)) {}
+
+    const std::shared_ptr<PinnedBudget> budget;
+    const std::shared_ptr<StagingRings> rings = std::make_shared<StagingRings>();
+};
+
 struct EngineStats {
     PoolStats pool;          // of all device types together
     std::size_t limit = 0;   // of the budget
@@ -64,7 +72,7 @@ struct Submission {
 // NumPy; every function may be called from any thread, and none holds a lock while it calls the device.
 class Engine {
 public:
-    explicit Engine(std::shared_ptr<PinnedBudget> budget) : budget_(std::move(budget)) {}
+    explicit Engine(std::shared_ptr<SharedLimit> limit) : limit_(std::move(limit)) {}
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
     // Does not wait: flights go on, and the memory goes home as they land.
@@ -95,18 +103,15 @@ private:
     std::vector<const Leaf*> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
     std::shared_ptr<Flight> enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
     std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
-    HostPool& pool(c10::DeviceType type);
-    std::vector<HostPool*> pools();
-    // nullptr where there is no memory for one.
-    std::shared_ptr<StagingRing> ring(c10::DeviceType type);
+    std::shared_ptr<HostPool> pool(c10::DeviceType type);
+    std::vector<std::shared_ptr<HostPool>> pools();
 
-    const std::shared_ptr<PinnedBudget> budget_;
+    const std::shared_ptr<SharedLimit> limit_;
     std::atomic<std::size_t> transfers_{0};
     std::atomic<std::size_t> bytes_copied_{0};
     std::atomic<std::size_t> leaves_unpooled_{0};
-    std::mutex mutex_;  // guards the two maps; a pool that is there stays
-    std::map<c10::DeviceType, std::unique_ptr<HostPool>> pools_;
-    std::map<c10::DeviceType, std::shared_ptr<StagingRing>> rings_;
+    std::mutex mutex_;  // guards the map
+    std::map<c10::DeviceType, std::shared_ptr<HostPool>> pools_;
     Worker worker_;
 };
 

@@ -12,15 +12,24 @@ struct HostSlab;
 
 // What the pool keeps of one piece of a slab. The pieces of a slab are a list in the order of their addresses.
 struct HostNode {
+    enum class State : std::uint8_t {
+        leased,
+        ready,   // idle, to be taken as it is
+        merged,  // idle; no neighbour of it is merged too
+        spent,   // idle, but a forked child still sees it: of no use any more, until its slab is freed
+    };
+
     char* data = nullptr;
     std::size_t capacity = 0;
     HostPool* pool = nullptr;
     HostSlab* slab = nullptr;
     HostNode* before = nullptr;
     HostNode* after = nullptr;
-    // Idle nodes are ready to be taken as they are, or merged: then no neighbour is merged too. Guarded by the pool.
-    enum class State : std::uint8_t { leased, ready, merged } state = State::leased;
-    HostNode* next = nullptr;  // in the list of returned nodes
+    // Guarded by the pool.
+    State state = State::leased;
+    bool inherited = false;         // by a forked child, in memory that parent and child share
+    HostNode* next = nullptr;       // in a list of returned or of ready nodes
+    std::uint64_t returned_at = 0;  // the latest fence of the pool when the last lease was dropped
     std::atomic<std::uint32_t> leases{0};
 };
 

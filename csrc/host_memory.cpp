@@ -27,15 +27,27 @@ public:
     }
 
     Allocation allocate(std::size_t slab_bytes) override {
-        auto owner = std::make_unique<at::DataPtr>(allocator_->allocate(slab_bytes));
-        void* data = owner->get();
-        return {data, owner.release()};
+        // What a forked child still sees may lie in the cache behind the allocator: it is taken out, and put back when
+        // there is something better.
+        std::vector<at::DataPtr> inherited;
+        for (;;) {
+            auto owner = std::make_unique<at::DataPtr>(allocator_->allocate(slab_bytes));
+            void* data = owner->get();
+            if (!is_inherited(data)) return {data, owner.release()};
+            inherited.push_back(std::move(*owner));
+        }
     }
 
-    void deallocate(const Allocation& allocation, std::size_t slab_bytes) noexcept override {
+    void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
+        void* const seen_by_child = inherited ? allocation.data : nullptr;
+        if (inherited) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            inherited_.push_back(seen_by_child);
+        }
         delete static_cast<at::DataPtr*>(allocation.handle);
+        // Only now: the events that are recorded for it must come behind those of the allocator.
         const std::lock_guard<std::mutex> lock(mutex_);
-        freed_.push_back({slab_bytes, {}, false});
+        freed_.push_back({slab_bytes, seen_by_child, {}, false});
     }
 
     std::size_t reclaim(Clock::time_point deadline, bool others) noexcept override {
@@ -44,24 +56,24 @@ public:
             const std::lock_guard<std::mutex> lock(mutex_);
             freed.swap(freed_);
         }
+        const auto waiting = std::partition(freed.begin(), freed.end(),
+                                            [&](Freed& memory) { return memory.has_passed(type_, deadline); });
+        const bool any = waiting != freed.begin();
+        const bool emptied = (others || any) && empty_cache();
         std::size_t gone = 0;
-        std::vector<Freed> waiting;
-        for (Freed& memory : freed) {
-            if (memory.has_passed(type_, deadline)) {
-                gone += memory.bytes;
-            } else {
-                waiting.push_back(std::move(memory));
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (emptied) {
+            for (auto memory = freed.begin(); memory != waiting; ++memory) {
+                gone += memory->bytes;
+                std::erase(inherited_, memory->seen_by_child);
             }
         }
-        try {
-            if (others || gone > 0) allocator_->empty_cache();
-        } catch (const std::exception&) {
-            // What it could not free stays in its cache, where the next call finds it.
-        }
-        const std::lock_guard<std::mutex> lock(mutex_);
-        freed_.insert(freed_.end(), std::make_move_iterator(waiting.begin()), std::make_move_iterator(waiting.end()));
+        freed_.insert(freed_.end(), std::make_move_iterator(emptied ? waiting : freed.begin()),
+                      std::make_move_iterator(freed.end()));
         return gone;
     }
+
+    bool shared_with_children() const noexcept override { return true; }
 
 private:
     static constexpr std::size_t smallest_slab = std::size_t{1} << 20;
@@ -70,6 +82,7 @@ private:
     // the streams of those copies, has passed. Events of ours, recorded later on the same streams, tell when.
     struct Freed {
         std::size_t bytes;
+        void* seen_by_child;  // where a forked child still maps it
         std::vector<std::pair<c10::Device, std::shared_ptr<c10::Event>>> events;
         bool recorded;
 
@@ -100,10 +113,26 @@ private:
         }
     };
 
+    // False where the device did not take something back: that stays in the cache, where the next call finds it.
+    bool empty_cache() noexcept {
+        try {
+            allocator_->empty_cache();
+            return true;
+        } catch (const std::exception&) {
+            return false;
+        }
+    }
+
+    bool is_inherited(const void* data) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return std::find(inherited_.begin(), inherited_.end(), data) != inherited_.end();
+    }
+
     const c10::DeviceType type_;
     at::HostAllocator* const allocator_;
-    std::mutex mutex_;  // guards freed_
+    std::mutex mutex_;  // guards what follows
     std::vector<Freed> freed_;
+    std::vector<const void*> inherited_;  // what a child still sees of it
 };
 
 }  // namespace

@@ -27,12 +27,15 @@ public:
     // Exactly `slab_bytes` bytes, an answer of the function of that name, aligned to HostPool::alignment. May call the
     // device and may wait for it; throws.
     virtual Allocation allocate(std::size_t slab_bytes) = 0;
-    // Takes memory back. It counts as held until reclaim() has told that it is gone.
-    virtual void deallocate(const Allocation& allocation, std::size_t slab_bytes) noexcept = 0;
+    // Takes memory back. It counts as held until reclaim() has told that it is gone. What is `inherited` by a forked
+    // child that shares it is not allocated again before that.
+    virtual void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept = 0;
     // Give what was taken back to the system, as far as the device has let go of it before the deadline; the bytes that
     // have gone since the last call. What others left in a cache behind this memory goes only with `others` or when
     // there is something of ours to give back: it is of use to them.
     virtual std::size_t reclaim(Clock::time_point deadline, bool others) noexcept = 0;
+    // Whether a forked child sees what its parent writes to it, as with what drivers allocate.
+    virtual bool shared_with_children() const noexcept = 0;
 };
 
 // Page-locked memory of the device type's own host allocator.

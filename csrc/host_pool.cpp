@@ -1,6 +1,9 @@
 #include "host_pool.h"
 
+#include <pthread.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "process.h"
 
@@ -9,17 +12,14 @@ namespace tnb {
 namespace {
 // What trim() waits for is a stream that copies; one that waits for a producer may take as long as that does.
 constexpr std::chrono::milliseconds patience_of_trim{100};
+// Room at the limit costs no more than page-locking it does.
+constexpr std::chrono::milliseconds patience_of_growth{2};
 }  // namespace
-
-struct HostSlab {
-    HostMemory::Allocation allocation;
-    std::size_t bytes = 0;
-    HostNode* first = nullptr;
-};
 
 PoolStats& PoolStats::operator+=(const PoolStats& other) noexcept {
     held_bytes += other.held_bytes;
     leased_bytes += other.leased_bytes;
+    inherited_bytes += other.inherited_bytes;
     slabs += other.slabs;
     allocations += other.allocations;
     refusals += other.refusals;
@@ -33,117 +33,147 @@ HostBlock::~HostBlock() {
     }
 }
 
-HostPool::HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom)
-    : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom) {}
+struct HostPool::Registry {
+    std::mutex mutex;
+    std::vector<std::shared_ptr<HostPool>> pools;
+};
 
-HostPool::~HostPool() = default;
-
-HostBlock HostPool::acquire(std::size_t bytes, std::size_t headroom) {
-    const std::size_t capacity = (std::max<std::size_t>(bytes, 1) + alignment - 1) & ~(alignment - 1);
-    HostNode* node = take(capacity);
-    if (node == nullptr) node = grow(capacity, headroom);
-    return node == nullptr ? HostBlock() : HostBlock(node);
+// Leaked: at exit pools may still have leases out.
+HostPool::Registry& HostPool::registry() {
+    static auto* instance = [] {
+        pthread_atfork(before_fork, after_fork, after_fork);
+        return new Registry;
+    }();
+    return *instance;
 }
 
-HostNode* HostPool::take(std::size_t capacity) {
+std::shared_ptr<HostPool> HostPool::make(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget,
+                                         std::size_t headroom) {
+    const std::shared_ptr<HostPool> pool(new HostPool(std::move(memory), std::move(budget), headroom));
+    const std::lock_guard<std::mutex> lock(registry().mutex);
+    registry().pools.push_back(pool);
+    return pool;
+}
+
+std::vector<std::shared_ptr<HostPool>> HostPool::all() {
+    const std::lock_guard<std::mutex> lock(registry().mutex);
+    return registry().pools;
+}
+
+// From the marks to the end of the fork no block changes hands, so the child inherits none that is not marked.
+void HostPool::before_fork() noexcept {
+    registry().mutex.lock();
+    for (const auto& pool : registry().pools) {
+        pool->mutex_.lock();
+        if (!pool->memory_->shared_with_children()) continue;
+        try {
+            pool->collect_returned();
+        } catch (const std::bad_alloc&) {
+            // What was not collected counts as leased: it is lost to further use, no more.
+        }
+        if (pool->arena_.mark_inherited()) pool->inherited_.store(true, std::memory_order_relaxed);
+    }
+}
+
+void HostPool::after_fork() noexcept {
+    for (const auto& pool : registry().pools) pool->mutex_.unlock();
+    registry().mutex.unlock();
+}
+
+HostBlock HostPool::acquire(std::size_t bytes, Terms terms) {
+    const std::size_t capacity = (std::max<std::size_t>(bytes, 1) + alignment - 1) & ~(alignment - 1);
+    used_.store(true, std::memory_order_relaxed);
+    HostNode* node = take(capacity, terms.before_fence);
+    if (node == nullptr) node = grow(capacity, terms);
+    if (node == nullptr) return {};
+    leased_.fetch_add(node->capacity, std::memory_order_relaxed);
+    return HostBlock(node);
+}
+
+HostNode* HostPool::take(std::size_t capacity, std::uint64_t before_fence) {
     const std::lock_guard<std::mutex> lock(mutex_);
     collect_returned();
-    const auto same_size = ready_.find(capacity);
-    if (same_size != ready_.end() && !same_size->second.empty()) {
-        HostNode* node = same_size->second.back();
-        same_size->second.pop_back();
-        return lease(node);
-    }
-    merge_ready();
-    HostNode wanted;
-    wanted.capacity = capacity;
-    const auto fitting = merged_.lower_bound(&wanted);
-    if (fitting == merged_.end()) return nullptr;
-    HostNode* node = *fitting;
-    split(node, capacity);
-    return lease(node);
+    return arena_.take(capacity, before_fence);
 }
 
-// Before anything is changed the new node is made and listed: either may throw.
-void HostPool::split(HostNode* node, std::size_t capacity) {
-    if (node->capacity > capacity) {
-        auto rest = std::make_unique<HostNode>();
-        rest->data = node->data + capacity;
-        rest->capacity = node->capacity - capacity;
-        rest->pool = this;
-        rest->slab = node->slab;
-        rest->before = node;
-        rest->after = node->after;
-        rest->state = HostNode::State::merged;
-        merged_.insert(rest.get());
-        merged_.erase(node);
-        if (rest->after != nullptr) rest->after->before = rest.get();
-        node->after = rest.release();
-        node->capacity = capacity;
-    } else {
-        merged_.erase(node);
-    }
-}
-
-HostNode* HostPool::lease(HostNode* node) {
-    node->state = HostNode::State::leased;
-    leased_.fetch_add(node->capacity, std::memory_order_relaxed);
-    return node;
-}
-
-HostNode* HostPool::grow(std::size_t capacity, std::size_t headroom) {
+HostNode* HostPool::grow(std::size_t capacity, Terms terms) {
     free_retired(Clock::duration::zero());
-    std::size_t bytes = memory_->slab_bytes(capacity, held_.load(std::memory_order_relaxed));
-    if (!budget_->reserve(bytes, headroom)) {
-        // Near the limit: no room for growth to come, then none for what is idle but of no use here. What is idle is
-        // not given up for a block that could not be had all the same: it would be missed the next turn.
-        bytes = memory_->slab_bytes(capacity, 0);
-        reclaim(Clock::now(), false);
-        if (!budget_->reserve(bytes, headroom)) {
-            if (fits_without_idle_slabs(bytes, headroom)) {
-                free_idle_slabs();
-                reclaim(Clock::now(), false);
-            }
-            if (!budget_->reserve(bytes, headroom)) {
-                refusals_.fetch_add(1, std::memory_order_relaxed);
-                return nullptr;
-            }
-        }
-    }
-    HostMemory::Allocation allocation;
-    try {
-        allocation = memory_->allocate(bytes);
-    } catch (const std::exception&) {
-        // Memory that cannot be locked is like a limit that is reached: the copy takes the route that needs none.
-        budget_->release(bytes);
+    std::size_t bytes = reserve(capacity, terms);
+    const HostMemory::Allocation allocation =
+        bytes == 0 ? HostMemory::Allocation{} : allocate(bytes, memory_->slab_bytes(capacity, 0));
+    if (allocation.data == nullptr) {
         refusals_.fetch_add(1, std::memory_order_relaxed);
         return nullptr;
     }
     held_.fetch_add(bytes, std::memory_order_relaxed);
     allocations_.fetch_add(1, std::memory_order_relaxed);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    HostNode* node = add_slab(allocation, bytes);
-    split(node, capacity);
-    return lease(node);
+    return add(allocation, bytes, capacity);
 }
 
-HostNode* HostPool::add_slab(HostMemory::Allocation allocation, std::size_t bytes) {
-    auto slab = std::make_unique<HostSlab>();
-    auto* node = new HostNode;
-    slab->allocation = allocation;
-    slab->bytes = bytes;
-    slab->first = node;
-    node->data = static_cast<char*>(allocation.data);
-    node->capacity = bytes;
-    node->pool = this;
-    node->slab = slab.get();
-    node->state = HostNode::State::merged;
-    merged_.insert(node);
-    slabs_.push_back(std::move(slab));
-    return node;
+std::size_t HostPool::reserve(std::size_t capacity, Terms terms) {
+    const std::size_t bytes = memory_->slab_bytes(capacity, 0);
+    // Room for growth to come; but what a child has seen goes by whole slabs, so those of a program that forks with
+    // live arrays stay small.
+    const bool forks = inherited_.load(std::memory_order_relaxed);
+    const std::size_t ample = forks ? bytes : memory_->slab_bytes(capacity, held_.load(std::memory_order_relaxed));
+    if (budget_->reserve(ample, terms.headroom)) return ample;
+    // Near the limit: no such room, then none for what is idle but of no use here.
+    reclaim(Clock::now(), false);
+    return budget_->reserve(bytes, terms.headroom) || make_room(bytes, terms) ? bytes : 0;
+}
+
+// What is idle is not given up for a block that could not be had all the same: it would be missed the next turn.
+bool HostPool::make_room(std::size_t bytes, Terms terms) {
+    if (terms.room == Room::none) return false;
+    const auto others = terms.room == Room::shared ? unused_pools() : std::vector<std::shared_ptr<HostPool>>();
+    std::size_t idle = idle_bytes();
+    for (const auto& pool : others) idle += pool->idle_bytes();
+    const std::size_t held = budget_->held();
+    if (held - std::min(held, idle) + bytes + terms.headroom > budget_->limit()) return false;
+    const auto raid = [&](HostPool& pool) {
+        pool.free_idle_slabs();
+        pool.reclaim(Clock::now() + patience_of_growth, false);
+        return budget_->reserve(bytes, terms.headroom);
+    };
+    return raid(*this) || std::any_of(others.begin(), others.end(), [&](const auto& pool) { return raid(*pool); });
+}
+
+// The pools of the same budget that were not used since this was last asked: one that is used has a second chance (the
+// clock algorithm; Corbató 1968), so that no slab goes back and forth between two of them.
+std::vector<std::shared_ptr<HostPool>> HostPool::unused_pools() {
+    std::vector<std::shared_ptr<HostPool>> pools = all();
+    std::erase_if(pools, [this](const auto& pool) {
+        return pool.get() == this || pool->budget_ != budget_ || pool->used_.exchange(false, std::memory_order_relaxed);
+    });
+    return pools;
+}
+
+// Memory that cannot be locked is like a limit that is reached: the copy takes the route that needs none.
+HostMemory::Allocation HostPool::allocate(std::size_t& bytes, std::size_t smallest) noexcept {
+    for (;;) {
+        try {
+            return memory_->allocate(bytes);
+        } catch (...) {
+            const std::size_t less = std::min(bytes, smallest);
+            budget_->release(less == bytes ? bytes : bytes - less);
+            if (less == bytes) return {};
+            bytes = less;
+        }
+    }
+}
+
+HostNode* HostPool::add(const HostMemory::Allocation& allocation, std::size_t bytes, std::size_t capacity) {
+    try {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return arena_.add(allocation, bytes, capacity);
+    } catch (...) {
+        memory_->deallocate(allocation, bytes, /*inherited=*/false);
+        throw;
+    }
 }
 
 void HostPool::give_back(HostNode* node) noexcept {
+    node->returned_at = fences_.load(std::memory_order_acquire);
     // Takers take the whole list at once, so a node cannot leave and return between the load and the exchange (no ABA).
     HostNode* head = returned_.load(std::memory_order_relaxed);
     do {
@@ -152,72 +182,36 @@ void HostPool::give_back(HostNode* node) noexcept {
 }
 
 void HostPool::collect_returned() {
-    HostNode* node = returned_.exchange(nullptr, std::memory_order_acquire);
-    while (node != nullptr) {
-        HostNode* next = node->next;
-        node->state = HostNode::State::ready;
+    HostNode* head = returned_.exchange(nullptr, std::memory_order_acquire);
+    for (const HostNode* node = head; node != nullptr; node = node->next) {
         leased_.fetch_sub(node->capacity, std::memory_order_relaxed);
-        ready_[node->capacity].push_back(node);
-        node = next;
+    }
+    try {
+        arena_.put(head);
+    } catch (...) {
+        while (head != nullptr) {
+            HostNode* node = std::exchange(head, head->next);
+            leased_.fetch_add(node->capacity, std::memory_order_relaxed);
+            give_back(node);
+        }
+        throw;
     }
 }
 
-void HostPool::merge_ready() {
-    for (auto& [capacity, nodes] : ready_) {
-        for (HostNode* node : nodes) merge(node);
-    }
-    ready_.clear();
-}
-
-void HostPool::merge(HostNode* node) {
-    const auto absorb = [](HostNode* left, HostNode* right) {
-        left->capacity += right->capacity;
-        left->after = right->after;
-        if (left->after != nullptr) left->after->before = left;
-        delete right;
-    };
-    if (HostNode* before = node->before; before != nullptr && before->state == HostNode::State::merged) {
-        merged_.erase(before);
-        absorb(before, node);
-        node = before;
-    }
-    if (HostNode* after = node->after; after != nullptr && after->state == HostNode::State::merged) {
-        merged_.erase(after);
-        absorb(node, after);
-    }
-    node->state = HostNode::State::merged;
-    merged_.insert(node);
-}
-
-bool HostPool::is_idle(const HostSlab& slab) noexcept {
-    return slab.first->state == HostNode::State::merged && slab.first->after == nullptr;
-}
-
-bool HostPool::fits_without_idle_slabs(std::size_t bytes, std::size_t headroom) {
+std::size_t HostPool::idle_bytes() {
     const std::lock_guard<std::mutex> lock(mutex_);
     collect_returned();
-    merge_ready();
-    std::size_t idle = 0;
-    for (const auto& slab : slabs_) idle += is_idle(*slab) ? slab->bytes : 0;
-    return budget_->held() - idle + bytes + headroom <= budget_->limit();
+    return arena_.idle_bytes();
 }
 
 void HostPool::free_idle_slabs() {
-    std::vector<std::unique_ptr<HostSlab>> idle;
+    std::vector<HostSlab> idle;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         collect_returned();
-        merge_ready();
-        const auto first_idle =
-            std::partition(slabs_.begin(), slabs_.end(), [](const auto& slab) { return !is_idle(*slab); });
-        std::move(first_idle, slabs_.end(), std::back_inserter(idle));
-        slabs_.erase(first_idle, slabs_.end());
-        for (const auto& slab : idle) merged_.erase(slab->first);
+        idle = arena_.remove_idle();
     }
-    for (const auto& slab : idle) {
-        memory_->deallocate(slab->allocation, slab->bytes);
-        delete slab->first;
-    }
+    for (const HostSlab& slab : idle) memory_->deallocate(slab.allocation, slab.bytes, slab.inherited);
 }
 
 void HostPool::reclaim(Clock::time_point deadline, bool others) {
@@ -235,27 +229,8 @@ void HostPool::trim() {
 PoolStats HostPool::stats() {
     const std::lock_guard<std::mutex> lock(mutex_);
     collect_returned();
-    return {held_.load(), leased_.load(), slabs_.size(), allocations_.load(), refusals_.load()};
-}
-
-namespace {
-
-struct Retired {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<HostPool>> pools;
-};
-
-// Leaked: at exit its pools may still have leases out.
-Retired& retired() {
-    static auto* instance = new Retired;
-    return *instance;
-}
-
-}  // namespace
-
-void HostPool::retire(std::unique_ptr<HostPool> pool) {
-    const std::lock_guard<std::mutex> lock(retired().mutex);
-    retired().pools.push_back(std::move(pool));
+    return {held_.load(),   leased_.load(),      arena_.inherited_bytes(),
+            arena_.slabs(), allocations_.load(), refusals_.load()};
 }
 
 void HostPool::trim_retired() {
@@ -263,18 +238,20 @@ void HostPool::trim_retired() {
 }
 
 void HostPool::free_retired(Clock::duration patience) {
-    std::vector<std::unique_ptr<HostPool>> candidates;
-    {
-        const std::lock_guard<std::mutex> lock(retired().mutex);
-        candidates.swap(retired().pools);
-    }
-    for (auto& pool : candidates) {
+    std::vector<std::shared_ptr<HostPool>> retired = all();
+    std::erase_if(retired, [](const auto& pool) { return !pool->retired_.load(std::memory_order_acquire); });
+    if (retired.empty()) return;
+    for (const auto& pool : retired) {
         pool->free_idle_slabs();
         pool->reclaim(Clock::now() + patience, false);
-        if (pool->held_.load(std::memory_order_relaxed) == 0) continue;
-        const std::lock_guard<std::mutex> lock(retired().mutex);
-        retired().pools.push_back(std::move(pool));
     }
+    retired.clear();
+    // A pool that a worker still has may be asked for a ring yet. Others get a share of one only under this lock.
+    const std::lock_guard<std::mutex> lock(registry().mutex);
+    std::erase_if(registry().pools, [](const auto& pool) {
+        return pool.use_count() == 1 && pool->retired_.load(std::memory_order_acquire) &&
+               pool->held_.load(std::memory_order_relaxed) == 0;
+    });
 }
 
 }  // namespace tnb

@@ -2,21 +2,22 @@
 
 #include <atomic>
 #include <cstddef>
-#include <map>
+#include <cstdint>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <vector>
 
 #include "host_block.h"
 #include "host_memory.h"
 #include "pinned_budget.h"
+#include "slab_arena.h"
 
 namespace tnb {
 
 struct PoolStats {
-    std::size_t held_bytes = 0;    // page-locked: all slabs, and freed ones that the device has not let go of
-    std::size_t leased_bytes = 0;  // in blocks with a lease
+    std::size_t held_bytes = 0;       // page-locked: all slabs, and freed ones that the device has not let go of
+    std::size_t leased_bytes = 0;     // in blocks with a lease
+    std::size_t inherited_bytes = 0;  // in blocks that a forked child may see: freed one day, never used again
     std::size_t slabs = 0;
     std::size_t allocations = 0;  // slabs ever allocated
     std::size_t refusals = 0;     // acquisitions that found the limit reached, or whose memory could not be locked
@@ -34,78 +35,98 @@ struct PoolStats {
 // Invariant: a block is handed out only while no lease on it exists. The copy that fills a block holds a lease until
 // its event was seen to have completed, so no block is ever handed out with a copy in flight.
 //
-// Idle pieces of the very size asked for are taken first, so a loop with stable shapes gets the same blocks each turn;
-// else neighbours are merged and the smallest piece that fits is split (best fit with boundary tags; Knuth, TAOCP 1,
-// 2.5). Sizes are rounded to the alignment only.
+// A block that is leased while the process forks, in memory that a child shares with its parent, is not handed out
+// again: the child's array stays what it was.
 class HostPool {
 public:
     // A kernel that stores whole lines owns whole lines.
     static constexpr std::size_t alignment = 128;
 
     // `headroom`: what acquire() leaves free of the budget, for acquire_reserved().
-    HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom);
+    static std::shared_ptr<HostPool> make(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget,
+                                          std::size_t headroom);
     HostPool(const HostPool&) = delete;
     HostPool& operator=(const HostPool&) = delete;
-    // Frees nothing: only pools that hold nothing any more are destroyed; see retire().
-    ~HostPool();
 
     // An empty lease where the budget does not allow for a new slab, or its memory cannot be locked.
-    HostBlock acquire(std::size_t bytes) { return acquire(bytes, headroom_); }
+    HostBlock acquire(std::size_t bytes) { return acquire(bytes, {headroom_, SlabArena::any_time, Room::shared}); }
     // The same, for a block that may use the headroom.
-    HostBlock acquire_reserved(std::size_t bytes) { return acquire(bytes, 0); }
+    HostBlock acquire_reserved(std::size_t bytes) { return acquire(bytes, {0, SlabArena::any_time, Room::own}); }
+    // The same, for a block that the host is going to write to: one that came back before the fence of that number, so
+    // that nothing reads it any more.
+    HostBlock acquire_for_host(std::size_t bytes, std::uint64_t before_fence) {
+        return acquire(bytes, {headroom_, before_fence, Room::none});
+    }
 
-    // Free the slabs that have no lease at all, those of retired pools too, and what the memory's own cache holds.
-    // Waits a little for the device; what it has not let go of by then is given back by a later call.
+    // Before this there is only what was never handed out.
+    static constexpr std::uint64_t never_handed_out = 1;
+    // The number of a new fence. What came back before this call is before it.
+    std::uint64_t next_fence() noexcept { return fences_.fetch_add(1, std::memory_order_acq_rel) + 1; }
+
+    // Free the slabs that have no lease at all and what the memory's own cache holds. Waits a little for the device;
+    // what it has not let go of by then is given back by a later call.
     void trim();
 
     PoolStats stats();
 
-    // Hand over a pool whose engine is gone. Frees nothing: a later call that grows or trims any pool does, when the
-    // last lease is gone.
-    static void retire(std::unique_ptr<HostPool> pool);
+    // The engine of this pool is gone. Frees nothing: a later call that grows or trims any pool does, when the last
+    // lease is gone.
+    void retire() noexcept { retired_.store(true, std::memory_order_release); }
     // trim() of all retired pools.
     static void trim_retired();
 
 private:
     friend class HostBlock;
+    struct Registry;
+    static Registry& registry();
+    static std::vector<std::shared_ptr<HostPool>> all();
+    static void before_fork() noexcept;
+    static void after_fork() noexcept;
 
-    struct BySize {
-        bool operator()(const HostNode* a, const HostNode* b) const noexcept {
-            return a->capacity != b->capacity ? a->capacity < b->capacity : a->data < b->data;
-        }
+    HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom)
+        : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom), arena_(this) {}
+
+    // Whose idle slabs are freed at the limit: of this pool, or of all pools that share the budget.
+    enum class Room : std::uint8_t { none, own, shared };
+    struct Terms {
+        std::size_t headroom;
+        std::uint64_t before_fence;
+        Room room;
     };
 
+    HostBlock acquire(std::size_t bytes, Terms terms);
     void give_back(HostNode* node) noexcept;
-    HostNode* take(std::size_t capacity);
-    HostNode* grow(std::size_t capacity, std::size_t headroom);
-    HostBlock acquire(std::size_t bytes, std::size_t headroom);
+    HostNode* take(std::size_t capacity, std::uint64_t before_fence);
+    HostNode* grow(std::size_t capacity, Terms terms);
+    // The bytes that were reserved of the budget for a slab; none where there is no room.
+    std::size_t reserve(std::size_t capacity, Terms terms);
+    bool make_room(std::size_t bytes, Terms terms);
+    std::vector<std::shared_ptr<HostPool>> unused_pools();
+    HostMemory::Allocation allocate(std::size_t& bytes, std::size_t smallest) noexcept;
+    HostNode* add(const HostMemory::Allocation& allocation, std::size_t bytes, std::size_t capacity);
+    std::size_t idle_bytes();
     void free_idle_slabs();
     void reclaim(Clock::time_point deadline, bool others);
-    bool fits_without_idle_slabs(std::size_t bytes, std::size_t headroom);
     static void free_retired(Clock::duration patience);
 
     // Under the lock:
     void collect_returned();
-    void merge_ready();
-    static bool is_idle(const HostSlab& slab) noexcept;
-    void merge(HostNode* node);
-    HostNode* add_slab(HostMemory::Allocation allocation, std::size_t bytes);
-    void split(HostNode* node, std::size_t capacity);
-    HostNode* lease(HostNode* node);
 
     const std::unique_ptr<HostMemory> memory_;
     const std::shared_ptr<PinnedBudget> budget_;
     const std::size_t headroom_;
     std::atomic<HostNode*> returned_{nullptr};
+    std::atomic<std::uint64_t> fences_{never_handed_out};
     std::atomic<std::size_t> held_{0};
     std::atomic<std::size_t> leased_{0};
     std::atomic<std::size_t> allocations_{0};
     std::atomic<std::size_t> refusals_{0};
+    std::atomic<bool> used_{false};  // since a pool of the same budget last looked for idle memory
+    std::atomic<bool> retired_{false};
+    std::atomic<bool> inherited_{false};  // a forked child saw something of it
 
-    std::mutex mutex_;  // guards what follows; nothing that waits happens under it
-    std::vector<std::unique_ptr<HostSlab>> slabs_;
-    std::map<std::size_t, std::vector<HostNode*>> ready_;  // by capacity
-    std::set<HostNode*, BySize> merged_;
+    std::mutex mutex_;  // guards the arena; nothing that waits happens under it. Lock order: the registry's, then this.
+    SlabArena arena_;
 };
 
 }  // namespace tnb

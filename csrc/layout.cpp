@@ -4,6 +4,9 @@
 #include <c10/util/accumulate.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
 
 namespace tnb {
 namespace {
@@ -15,11 +18,20 @@ Route route_of(std::int64_t numel, const LeafTraits& traits) {
     return traits.dense && !traits.lazy_bits ? Route::dense : Route::gather;
 }
 
+bool is_copied(Route route) {
+    return route == Route::dense || route == Route::gather;
+}
+
 }  // namespace
 
 Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize, const LeafTraits& traits) {
     const std::int64_t numel = c10::multiply_integers(sizes);
     Layout layout{route_of(numel, traits), static_cast<std::size_t>(numel) * itemsize, {}};
+    // An expanded tensor may have more elements than there are addresses.
+    if (static_cast<std::size_t>(numel) > PTRDIFF_MAX / itemsize && is_copied(layout.route)) {
+        throw std::length_error("expected a tensor whose values fit into memory, got " + std::to_string(numel) +
+                                " elements of " + std::to_string(itemsize) + " bytes; convert a part of it");
+    }
     if (layout.route == Route::view || traits.dense) {
         layout.strides.assign(strides.begin(), strides.end());
     } else {

@@ -22,6 +22,12 @@ bool process_is_forked_child() noexcept {
     return forked_child.load(std::memory_order_acquire);
 }
 
+std::runtime_error forked_child_error(const std::string& device) {
+    return std::runtime_error("expected a process that may use " + device +
+                              ", got a fork of one that had already loaded torch_np_bridge; start the process with "
+                              "the 'spawn' method, or convert tensors on the CPU only");
+}
+
 void watch_forks() {
     pthread_atfork(nullptr, nullptr, [] { forked_child.store(true, std::memory_order_release); });
 }

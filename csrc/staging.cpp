@@ -10,6 +10,7 @@
 #include "copy_lane.h"
 #include "copy_routes.h"
 #include "gil.h"
+#include "host_pool.h"
 #include "ordinary_memory.h"
 #include "process.h"
 #include "waiting.h"
@@ -72,17 +73,45 @@ void StagingRing::forget() noexcept {
     for (Slot& slot : slots_) slot.filled.reset();
 }
 
-void StagingRing::abandon() noexcept {
-    usable_.store(false, std::memory_order_relaxed);
-    new HostBlock(std::move(memory_));
+std::unique_ptr<StagingRing> StagingRings::take(c10::DeviceType type, HostPool& pool) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const auto found =
+            std::find_if(idle_.begin(), idle_.end(), [type](const auto& it) { return it.first == type; });
+        if (found != idle_.end()) {
+            std::unique_ptr<StagingRing> ring = std::move(found->second);
+            idle_.erase(found);
+            return ring;
+        }
+    }
+    HostBlock memory = pool.acquire_reserved(StagingRing::bytes);
+    return memory ? std::make_unique<StagingRing>(std::move(memory)) : nullptr;
 }
 
-void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept {
+void StagingRings::put(c10::DeviceType type, std::unique_ptr<StagingRing> ring) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    try {
+        idle_.emplace_back(type, std::move(ring));
+    } catch (const std::bad_alloc&) {
+        // Its memory goes back to the pool instead.
+    }
+}
+
+void StagingRings::clear() {
+    Idle idle;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle.swap(idle_);
+}
+
+void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     CopyLane& lane = *staged->lane;
+    const c10::DeviceType type = lane.device().type();
+    std::unique_ptr<StagingRing> ring;
     std::exception_ptr failure;
     try {
         const c10::DeviceGuard on_device(lane.device());
         const c10::StreamGuard on_copy_stream(lane.stream());
+        ring = staged->rings->take(type, *staged->pool);
         for (const StagedCopy::Leaf& leaf : staged->leaves) {
             for_each_dense_part(leaf.source, leaf.layout, [&](const at::Tensor& dense, std::size_t offset) {
                 char* destination = static_cast<char*>(leaf.destination->data()) + offset;
@@ -95,19 +124,16 @@ void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept {
         failure = std::current_exception();
     }
     if (failure != nullptr) staged->flight->fail(failure);
-    if (failure != nullptr && ring != nullptr) ring->forget();
+    if (ring != nullptr) ring->forget();
     if (process_is_exiting() || (failure != nullptr && !settle(lane))) {
-        // The device may be reading the sources and writing to the ring: they are never freed.
-        if (ring != nullptr) ring->abandon();
+        // The device may be reading the sources and writing to the ring: they are never freed, nor used again.
+        (void)ring.release();
         new std::shared_ptr<StagedCopy>(std::move(staged));
         return;
     }
-    std::vector<c10::Storage> sources;
-    for (StagedCopy::Leaf& leaf : staged->leaves) {
-        sources.push_back(leaf.source.storage());
-        leaf.source.reset();
-    }
-    drop(std::move(sources));
+    if (ring != nullptr) staged->rings->put(type, std::move(ring));
+    for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
+    drop(std::move(staged->storages));
     staged->flight->land();
 }
 

@@ -3,8 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
-#include <atomic>
 #include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "host_block.h"
@@ -14,6 +15,7 @@
 namespace tnb {
 
 class CopyLane;
+class HostPool;
 class OrdinaryBlock;
 
 // A few page-locked chunks through which a device reaches ordinary memory: while one chunk is emptied by the host, the
@@ -35,9 +37,6 @@ public:
     void drain();
     // After a failure: nothing is on its way any more, as far as this ring is concerned.
     void forget() noexcept;
-    // After a failure that leaves the device writing to it, for all that is known: its memory is never given back.
-    void abandon() noexcept;
-    bool usable() const noexcept { return usable_.load(std::memory_order_relaxed); }
 
 private:
     struct Slot {
@@ -52,9 +51,24 @@ private:
     char* chunk(std::size_t slot) const { return static_cast<char*>(memory_.data()) + slot * chunk_bytes; }
 
     HostBlock memory_;
-    std::atomic<bool> usable_{true};
     std::array<Slot, chunks> slots_;
     std::size_t next_ = 0;
+};
+
+// The rings that the engines of one limit share: each is used by one worker at a time and kept for the next.
+class StagingRings {
+public:
+    // An idle ring, else a new one from the pool; nullptr where there is no memory for one.
+    std::unique_ptr<StagingRing> take(c10::DeviceType type, HostPool& pool);
+    void put(c10::DeviceType type, std::unique_ptr<StagingRing> ring) noexcept;
+    // Give the memory of idle rings back to their pools.
+    void clear();
+
+private:
+    using Idle = std::vector<std::pair<c10::DeviceType, std::unique_ptr<StagingRing>>>;
+
+    std::mutex mutex_;  // guards the list
+    Idle idle_;
 };
 
 // Leaves of one device on their way to ordinary memory. Holds what the copies use, the destinations too.
@@ -66,12 +80,15 @@ struct StagedCopy {
     };
 
     CopyLane* lane;
+    std::shared_ptr<StagingRings> rings;
+    std::shared_ptr<HostPool> pool;  // for a new ring
     std::vector<Leaf> leaves;
+    std::vector<c10::Storage> storages;  // of the sources, to be dropped where Python may know them
     std::shared_ptr<Flight> flight;
 };
 
 // Copies the leaves, behind what the copy stream waits for already, and ends the flight; waits for each copy where
 // there is no ring.
-void stage(StagingRing* ring, std::shared_ptr<StagedCopy> staged) noexcept;
+void stage(std::shared_ptr<StagedCopy> staged) noexcept;
 
 }  // namespace tnb

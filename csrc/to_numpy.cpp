@@ -8,6 +8,7 @@
 #include "dtypes.h"
 #include "engine.h"
 #include "numpy_array.h"
+#include "storage.h"
 
 namespace tnb {
 namespace {
@@ -19,7 +20,8 @@ bool is_simple_view(PyObject* object) {
     if (!THPVariable_CheckExact(object)) return false;
     const at::Tensor& tensor = THPVariable_Unpack(object);
     return tensor.is_cpu() && is_plain(tensor) && !tensor.is_conj() && !tensor.is_neg() &&
-           numpy_dtype(tensor.scalar_type()) != nullptr && !c10::impl::TorchDispatchModeTLS::any_modes_set();
+           numpy_dtype(tensor.scalar_type()) != nullptr && storage_reaches(tensor) &&
+           !c10::impl::TorchDispatchModeTLS::any_modes_set();
 }
 
 PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {

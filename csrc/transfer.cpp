@@ -6,12 +6,14 @@
 #include <algorithm>
 
 #include "gil.h"
+#include "process.h"
 
 namespace tnb {
 Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine)
     : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
 
 bool Flight::poll() {
+    if (!landed() && process_is_forked_child()) return true;
     std::shared_ptr<c10::Event> completion;
     std::exception_ptr error;
     {
@@ -62,6 +64,7 @@ std::optional<std::size_t> Flight::mutated_leaf() {
 }
 
 void Flight::block(std::optional<c10::Stream> stream) {
+    if (!landed() && process_is_forked_child()) throw forked_child_error(device_.str());
     std::shared_ptr<c10::Event> completion;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -84,6 +87,7 @@ void Flight::block(std::optional<c10::Stream> stream) {
 }
 
 std::exception_ptr Flight::error() {
+    if (!landed() && process_is_forked_child()) return std::make_exception_ptr(forked_child_error(device_.str()));
     const std::lock_guard<std::mutex> lock(mutex_);
     return error_;
 }

@@ -45,16 +45,18 @@ Worker::Registry& Worker::registry() {
 Worker::Worker() : state_(std::make_shared<State>()) {}
 
 void Worker::start_once() {
-    if (std::exchange(state_->started, true)) return;
+    if (state_->started) return;
     {
         const std::lock_guard<std::mutex> lock(registry().mutex);
-        std::erase_if(registry().states, [](const auto& state) { return state.expired(); });
+        std::erase_if(registry().states, [this](const auto& it) { return it.expired() || it.lock() == state_; });
         registry().states.push_back(state_);
     }
     std::thread(work, state_).detach();
+    state_->started = true;
 }
 
 Worker::~Worker() {
+    if (process_is_forked_child()) return;
     const std::lock_guard<std::mutex> lock(state_->mutex);
     state_->ending = true;
     state_->changed.notify_all();
@@ -66,6 +68,7 @@ bool Worker::keep_going() noexcept {
 
 void Worker::stop_all() noexcept {
     note_process_exit();
+    if (process_is_forked_child()) return;
     const auto deadline = Clock::now() + patience_at_exit;
     std::vector<std::weak_ptr<State>> states;
     {
@@ -77,21 +80,25 @@ void Worker::stop_all() noexcept {
         if (state == nullptr) continue;
         std::unique_lock<std::mutex> lock(state->mutex);
         state->changed.notify_all();
-        state->changed.wait_until(lock, deadline, [&state] { return state->stopped; });
+        state->changed.wait_until(lock, deadline, [&state] { return !state->started || state->stopped; });
     }
 }
 
 void Worker::run(Job job) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    state_->jobs.push_back(std::move(job));
     start_once();
+    state_->jobs.push_back(std::move(job));
     state_->changed.notify_all();
 }
 
-void Worker::sweep_lanes() {
+void Worker::sweep_lanes() noexcept {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    if (std::exchange(state_->sweeping, true)) return;
-    start_once();
+    try {
+        start_once();
+    } catch (const std::exception&) {
+        return;  // no thread is to be had: the next submit to the device sweeps
+    }
+    state_->sweeping = true;
     state_->changed.notify_all();
 }
 
@@ -114,6 +121,8 @@ void Worker::work(const std::shared_ptr<State>& state) {
             state->busy = false;
             state->changed.notify_all();
         } else if (state->sweeping) {
+            // Before the lanes are looked at: who drops a transfer behind our back asks again, and is heard.
+            state->sweeping = false;
             lock.unlock();
             bool in_flight = false;
             for (CopyLane* lane : CopyLane::all()) {
@@ -121,8 +130,10 @@ void Worker::work(const std::shared_ptr<State>& state) {
                 in_flight = in_flight || !lane->idle();
             }
             lock.lock();
-            state->sweeping = in_flight;
-            if (in_flight) state->changed.wait_for(lock, sweep_pause);
+            if (in_flight) {
+                state->sweeping = true;
+                state->changed.wait_for(lock, sweep_pause);
+            }
         } else if (state->ending) {
             break;
         } else {

@@ -21,10 +21,11 @@ public:
     // Does not wait: jobs that were given are still done.
     ~Worker();
 
-    // Jobs are run one after the other, in the order in which they are given. They must not throw.
+    // Jobs are run one after the other, in the order in which they are given. They must not throw. Throws where no
+    // thread can be started; the job is not run then.
     void run(Job job);
     // Sweep the lanes until nothing is in flight: somebody has dropped a transfer before its end.
-    void sweep_lanes();
+    void sweep_lanes() noexcept;
     // Whether all jobs were done before the deadline.
     bool wait_idle(Clock::time_point deadline);
 

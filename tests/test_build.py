@@ -1,12 +1,14 @@
 """setup.py: the switches, the sentence of a fallback, and nothing left of an earlier build."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_cuda_toolkit import make_toolkit
 
 ROOT = Path(__file__).resolve().parent.parent
 SWITCHES = ("TORCH_NP_BRIDGE_NATIVE", "TORCH_NP_BRIDGE_CUDA")
@@ -100,3 +102,52 @@ def test_kernels_that_are_asked_for_without_an_extension_are_refused(tree: Path)
     done = build(tree, TORCH_NP_BRIDGE_NATIVE="0", TORCH_NP_BRIDGE_CUDA="1")
     assert done.returncode != 0
     assert "TORCH_NP_BRIDGE_CUDA=1: expected to build the extension, but: TORCH_NP_BRIDGE_NATIVE=0" in done.stderr
+
+
+def toolkit_that_refuses(tree: Path) -> str:
+    """The `CUDA_HOME` of a toolkit that looks whole and compiles nothing."""
+    make_toolkit(tree / "cuda")
+    (tree / "cuda" / "refuse").touch()
+    return str(tree / "cuda")
+
+
+@pytest.fixture
+def small_tree(tree: Path) -> Path:
+    """An extension of one line in the place of the engine: what is tested is what is built, not how it runs."""
+    (tree / "csrc" / "cuda").mkdir(parents=True)
+    (tree / "csrc" / "cuda" / "fill.cu").write_text("")
+    (tree / "csrc" / "one.cpp").write_text(
+        "#ifdef TNB_WITH_KERNELS\n#error with kernels\n#endif\n"
+        'extern "C" __attribute__((visibility("default"))) int PyInit__C() { return 0; }\n'
+    )
+    return tree
+
+
+@pytest.mark.usefixtures("native")
+def test_an_nvcc_that_refuses_the_kernels_leaves_the_extension(small_tree: Path) -> None:
+    done = build(small_tree, CUDA_HOME=toolkit_that_refuses(small_tree))
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("torch_np_bridge: ")]
+    assert re.search(r"; kernels: none: .*nvcc refuses fill\.cu, status 2: fill\.cu\(3\): error: no such GNU$", line)
+    info = recorded(small_tree / "torch_np_bridge")
+    assert info["BUILT_FOR_TORCH"] is not None
+    assert "refuses fill.cu" in str(info["KERNELS_REASON"])
+    assert list((small_tree / "torch_np_bridge").glob("_C*.so"))
+    assert [folder.name for folder in small_tree.glob("build/*-nocuda/objects")]
+
+
+@pytest.mark.usefixtures("native")
+def test_an_nvcc_that_refuses_kernels_that_are_asked_for_ends_the_build(small_tree: Path) -> None:
+    home = toolkit_that_refuses(small_tree)
+    done = build(small_tree, CUDA_HOME=home, TORCH_NP_BRIDGE_CUDA="1")
+    assert done.returncode != 0
+    assert "TORCH_NP_BRIDGE_CUDA=1: expected to build the kernels, but: " in done.stderr
+    assert "error: no such GNU" in done.stderr
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("compiler", ["", "  "])
+def test_a_compiler_that_is_set_to_nothing_is_the_default(small_tree: Path, compiler: str) -> None:
+    done = build(small_tree, CXX=compiler, TORCH_NP_BRIDGE_CUDA="0")
+    assert done.returncode == 0, done.stderr
+    assert recorded(small_tree / "torch_np_bridge")["BUILT_FOR_TORCH"] is not None

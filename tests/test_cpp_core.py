@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-SOURCES = ("tests/cpp/test_host_pool.cpp", "csrc/host_pool.cpp", "csrc/process.cpp")
+SOURCES = ("csrc/host_pool.cpp", "csrc/slab_arena.cpp", "csrc/process.cpp")
 FLAGS = ("-std=c++20", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{ROOT / 'csrc'}")
 SANITIZERS = {"plain": (), "thread": ("-fsanitize=thread",)}
 TURNS = 20_000
@@ -40,11 +40,13 @@ def can_run(compiler: str, flags: tuple[str, ...], folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_the_host_pool(tmp_path: Path, sanitizer: str) -> None:
-    found, flags, program = compiler(), SANITIZERS[sanitizer], tmp_path / "test_host_pool"
+@pytest.mark.parametrize("name", ["test_host_pool", "test_host_pool_sharing"])
+def test_the_host_pool(tmp_path: Path, name: str, sanitizer: str) -> None:
+    found, flags, program = compiler(), SANITIZERS[sanitizer], tmp_path / name
     if flags and not can_run(found, flags, tmp_path):
         pytest.skip(f"expected a compiler and a system that have {flags[0]}, got {found} without")
-    compiled = run(found, *FLAGS, *flags, *(ROOT / source for source in SOURCES), "-o", program)
+    sources = [ROOT / source for source in (f"tests/cpp/{name}.cpp", *SOURCES)]
+    compiled = run(found, *FLAGS, *flags, *sources, "-o", program)
     assert compiled.returncode == 0, compiled.stderr
     seed = random.randrange(1 << 32)
     finished = run(program, str(seed), str(TURNS))

@@ -22,7 +22,9 @@ case "$1" in
 --dryrun) echo '#$ TOP={home}/bin/..' >&2; echo '#$ LIBRARIES=  "-L{home}/lib/stubs" "-L{home}/lib"' >&2 ;;
 --version) echo 'Cuda compilation tools, release {version}, V{version}.88' ;;
 --list-gpu-code) printf '%s\\n' {codes} ;;
-*) echo "$@" >> {home}/log; for last; do :; done; : > "$last" ;;
+*) echo "$@" >> {home}/log
+   test -e {home}/refuse && {{ echo 'notes'; echo 'fill.cu(3): error: no such GNU' >&2; exit 2; }}
+   for last; do :; done; : > "$last" ;;
 esac
 """)
     nvcc.chmod(0o755)
@@ -92,3 +94,19 @@ def test_a_kernel_is_compiled_again_for_another_command_or_a_newer_header(tmp_pa
     os.utime(header, (newer, newer))
     compile_kernels(other, [source], [header], objects)
     assert compilations(home) == 3
+
+
+def test_a_refusal_is_one_line_and_leaves_no_object(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    home, source = tmp_path / "cuda", tmp_path / "fill.cu"
+    make_toolkit(home)
+    toolkit = find_toolkit({"CUDA_HOME": str(home)})
+    source.write_text("")
+    (home / "refuse").touch()
+    with pytest.raises(
+        ToolkitError, match=r"nvcc refuses fill\.cu, status 2: fill\.cu\(3\): error: no such GNU$"
+    ) as caught:
+        compile_kernels(toolkit, [source], [], tmp_path / "objects")
+    assert "\n" not in str(caught.value)
+    assert "notes" in capfd.readouterr().out
+    (home / "refuse").unlink()
+    assert compile_kernels(toolkit, [source], [], tmp_path / "objects")[0].exists()

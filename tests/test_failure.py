@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_silent, run_script
+from helpers import assert_silent, run_script, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -200,6 +200,16 @@ def test_the_other_device_of_a_failed_call(native_bridge: tnb.Bridge, fake: Modu
     del scratch
     native_bridge.to_numpy([second, torch.zeros(1, device="fake:0")])
     assert live(fake, native_bridge)[0] <= before[0]
+
+
+def test_an_array_that_numpy_refuses(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """The copies are under way by then: what they hold is let go of, in an idle program too."""
+    native_bridge.to_numpy(torch.ones(5000, device="fake"))
+    torch.accelerator.synchronize()
+    before = live(fake, native_bridge)[0]
+    with fake.hold(), pytest.raises(ValueError, match="array is too big"):
+        native_bridge.to_numpy_async([torch.ones(5000, device="fake"), torch.empty(0, 2**62)])
+    wait_until(lambda: live(fake, native_bridge)[0] == before)
 
 
 def test_what_a_failed_submit_has_enqueued_keeps_its_blocks(native_bridge: tnb.Bridge, fake: ModuleType) -> None:

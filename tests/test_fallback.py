@@ -158,3 +158,25 @@ assert np.asarray(tnb.to_numpy_async(tensor)).shape == (2, 2)
 assert "tree" in tnb.to_numpy.__doc__
 """)
     )
+
+
+def test_a_later_environment_changes_nothing(engine: EngineChoice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said is what was selected, not what would be selected now."""
+    monkeypatch.delenv("TORCH_NP_BRIDGE_PINNED_LIMIT", raising=False)
+    monkeypatch.setenv("TORCH_NP_BRIDGE_ENGINE", engine)
+    opened = [tnb.Bridge(), tnb.Bridge(pinned_limit="3MiB"), tnb.Bridge(engine=engine)]
+    before = [bridge.engine_info() for bridge in opened] + [tnb.engine_info()]
+    assert before[1].limit == 3 << 20
+    for later in ({"ENGINE": "python", "PINNED_LIMIT": "5MiB"}, {"ENGINE": "nonsense", "PINNED_LIMIT": "lots"}):
+        for name, value in later.items():
+            monkeypatch.setenv(f"TORCH_NP_BRIDGE_{name}", value)
+        assert [bridge.engine_info() for bridge in opened] + [tnb.engine_info()] == before
+    monkeypatch.setenv("TORCH_NP_BRIDGE_ENGINE", "auto")
+    monkeypatch.setenv("TORCH_NP_BRIDGE_PINNED_LIMIT", "5MiB")
+    assert tnb.Bridge().engine_info().limit == before[0].limit  # shared, and read when the process began
+
+
+def test_an_engine_of_another_type_is_refused() -> None:
+    for value in (None, 1, np.array(["native", "python"])):
+        with pytest.raises(ValueError, match=r"^Bridge\(engine=\): expected one of auto, native, python, got "):
+            tnb.Bridge(engine=value)  # type: ignore[arg-type]

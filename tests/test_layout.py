@@ -47,6 +47,16 @@ def test_large_leaves_need_little_device_memory(native_bridge: tnb.Bridge, fake:
     assert counted.copies_d2h >= size / (8 * MIB)
 
 
+def test_more_bytes_than_addresses_are_refused(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """Their number, taken modulo 2**64, is that of a block which the first slabs would fill and the others overrun."""
+    expanded = torch.ones(1, device="fake").expand(2**40 + 1, 2**22)
+    fake.reset_counters()
+    for convert in (native_bridge.to_numpy, native_bridge.to_numpy_async):
+        with pytest.raises(ValueError, match="expected a tensor whose values fit into memory, got 4611686018431582208 el"):
+            convert([torch.ones(3, device="fake"), expanded])
+    assert fake.counters().copies_d2h == 0
+
+
 def test_small_leaves_are_gathered_at_once(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     source = torch.zeros(64, 64, device="fake")[:, ::2]
     native_bridge.to_numpy(source)

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -40,7 +42,8 @@ AMOUNTS: dict[object, int] = {
 NONSENSE: list[object] = [
     *("", " ", "GiB", "4 gib", "4gib", "4Gi", "4G", "4 bytes", "-1", "+1", "1e9", "0x10", "4kB", "1,5GiB", "1.GiB"),
     *(".5GiB", "1..5GiB", "nan", "inf", "4GiB\x00", "_", "_1", "1_", "1__0", "9" * 5000, "9" * 400 + ".5"),
-    *(None, True, False, -1, 1.5, 4.0, float("nan"), b"4GiB", [4], 10**30, "10000000000000TiB"),
+    *(None, True, False, -1, 1.5, 4.0, float("nan"), b"4GiB", [4], 10**30, 10**5000, "10000000000000TiB"),
+    *(np.arange(2), np.True_, torch.ones(2)),
 ]
 
 
@@ -49,7 +52,7 @@ def test_amounts(value: object) -> None:
     assert parse_bytes(value, "here") == AMOUNTS[value]
 
 
-@pytest.mark.parametrize("value", NONSENSE, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", NONSENSE, ids=range(len(NONSENSE)))
 def test_nonsense_raises_and_names_its_source(value: object) -> None:
     with pytest.raises(ValueError, match=r"^here: expected a number of bytes such as 4GiB, 512MB or 1000000, got "):
         parse_bytes(value, "here")
@@ -138,6 +141,9 @@ TREES: dict[str, tuple[str, dict[str, object], int | None]] = {
     ),
     "a path with a colon": ("0::/a:b\n", {"a:b/memory.max": GIB}, GIB),
     "no cgroup": ("", {}, None),
+    "lines that are none": ("\n:\nmemory\n5:memory\n\x00\n0::/job\n", {"job/memory.max": GIB}, GIB),
+    "a path that no file has": ("0::/a\x00b\n", {"memory.max": GIB}, GIB),
+    "limits that are none": ("0::/a/b\n", {"a/b/memory.max": "9" * 5000, "a/memory.max": "²", "memory.max": -1}, None),
 }
 
 
@@ -145,6 +151,12 @@ TREES: dict[str, tuple[str, dict[str, object], int | None]] = {
 def test_the_limit_of_the_cgroup(tmp_path: Path, tree: str) -> None:
     memberships, limits, expected = TREES[tree]
     assert cgroup_limit(system(tmp_path, memberships, limits)) == expected
+
+
+def test_memberships_that_are_no_text(tmp_path: Path) -> None:
+    root = system(tmp_path, "0::/job\n", {"memory.max": GIB})
+    (root / "proc/self/cgroup").write_bytes(b"\xff\xfe\n0::/\xff\n")
+    assert cgroup_limit(root) == GIB
 
 
 def test_a_system_without_cgroups(tmp_path: Path) -> None:
@@ -170,7 +182,11 @@ def test_the_default_obeys_the_cgroup(tmp_path: Path, memory: Callable[[int | No
 
 
 @pytest.mark.parametrize(
-    ("processes", "share"), [("1", 1), ("2", 2), ("8", 8), ("0", 1), ("", 1), ("-2", 1), ("many", 1), ("²", 1)]
+    ("processes", "share"),
+    [
+        *[("1", 1), ("2", 2), ("8", 8), ("0", 1), ("", 1), ("-2", 1), ("many", 1), ("²", 1), (" 4\n", 4), ("08", 8)],
+        *[("9999", 9999), ("10000", 1), ("1" + "0" * 30, 1), ("2.0", 1), pytest.param("9" * 5000, 1, id="huge")],
+    ],
 )
 def test_processes_of_one_machine_share(
     tmp_path: Path, memory: Callable[[int | None], None], processes: str, share: int

@@ -197,3 +197,8 @@ def test_the_native_engine_meets_the_protocol(native: EngineChoice) -> None:
 def test_the_version_is_in_one_place() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", tnb.__version__)
     assert tnb.engine_info().versions["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_has_a_signature(name: str) -> None:
+    assert inspect.signature(getattr(tnb, name)).parameters is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -184,3 +184,104 @@ def test_arguments_of_the_wrong_kind(bridge: tnb.Bridge) -> None:
             function(torch.ones(3), torch.ones(3))
         with pytest.raises(TypeError, match="unexpected keyword argument 'dtyp'"):
             function(torch.ones(3), dtyp=np.float32)
+
+
+class Loud(torch.Tensor):
+    """A subclass that notes which operations it is asked about, and answers none."""
+
+    asked: ClassVar[list[Any]] = []
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        cls.asked.append(func)
+        raise NotImplementedError(func)
+
+
+@pytest.mark.parametrize("copy", [None, True, False])
+def test_the_operations_of_a_subclass_are_not_asked(bridge: tnb.Bridge, copy: bool | None) -> None:
+    values = torch.arange(4.0)
+    loud = values.as_subclass(Loud)
+    Loud.asked.clear()
+    got, inside = bridge.to_numpy(loud, copy=copy), bridge.to_numpy({"a": [loud]}, copy=copy)["a"][0]
+    snapshot = bridge.to_numpy_async(loud, snapshot=True).result()
+    assert Loud.asked == []
+    for array in (got, inside, snapshot):
+        assert_same_array(array, torchs_answer(values))
+    assert (got.ctypes.data == values.data_ptr()) is (copy is not True)
+
+
+def test_the_words_for_a_subclass_do_not_ask_it(bridge: tnb.Bridge) -> None:
+    loud = torch.view_as_complex(torch.ones(3, 2)).conj().as_subclass(Loud)
+    Loud.asked.clear()
+    with pytest.raises(ValueError, match="lazily conjugated"):
+        bridge.to_numpy(loud, copy=False)
+    with pytest.raises(tnb.UnsupportedTensorError, match="on the meta device"):
+        bridge.to_numpy(torch.ones(3, device="meta").as_subclass(Loud))
+    assert Loud.asked == []
+
+
+def test_a_mode_of_torch_functions_is_not_asked(bridge: tnb.Bridge, device: str) -> None:
+    class Counting(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(func)
+            return func(*args, **(kwargs or {}))
+
+    asked: list[Any] = []
+    tensor = torch.ones(3, device=device)
+    with Counting():
+        bridge.to_numpy(tensor, copy=True)
+    assert asked == []
+
+
+LAZY: dict[str, Callable[[], torch.Tensor]] = {
+    "parameter": lambda: torch.nn.LazyLinear(3).weight,
+    "buffer": lambda: torch.nn.parameter.UninitializedBuffer(),
+}
+
+
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize("copy", [None, True, False])
+def test_parameters_of_a_lazy_module(bridge: tnb.Bridge, kind: str, copy: bool | None) -> None:
+    lazy = LAZY[kind]()
+    words = r"expected a tensor with a shape, got a parameter of a lazy module; run the module's first forward"
+    for convert in (bridge.to_numpy, tnb.to_numpy):
+        with pytest.raises(tnb.UnsupportedTensorError, match=f"^tree: {words}"):
+            convert(lazy, copy=copy)
+        with pytest.raises(tnb.UnsupportedTensorError, match=rf"^tree\['w'\]: {words}"):
+            convert({"w": lazy}, copy=copy)
+
+
+def test_parameters_of_a_lazy_module_after_its_first_forward(bridge: tnb.Bridge) -> None:
+    layer = torch.nn.LazyLinear(3)
+    layer(torch.ones(1, 2))
+    assert bridge.to_numpy(layer.weight).shape == (3, 2)
+    assert bridge.to_numpy(torch.empty(0).as_subclass(Loud)).shape == (0,)
+
+
+@pytest.mark.parametrize("left", [0, 8], ids=["freed", "smaller"])
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[::2], lambda x: x[2:], lambda x: x.t()])
+def test_a_storage_that_was_freed_under_the_tensor(
+    bridge: tnb.Bridge, device: str, left: int, view: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """As sharded training does it between its steps."""
+    whole = torch.ones(4, 3, device=device)
+    part = view(whole)
+    whole.untyped_storage().resize_(left)
+    words = rf"expected a storage of \d+ bytes or more, got one of {left}: it was freed or made smaller"
+    for convert in (bridge.to_numpy, tnb.to_numpy):
+        with pytest.raises(tnb.UnsupportedTensorError, match=f"^tree: {words}"):
+            convert(part)
+        with pytest.raises(tnb.UnsupportedTensorError, match=rf"^tree\[1\]: {words}"):
+            convert([torch.ones(1), part])
+        assert convert(part[:0]).size == 0
+
+
+def test_a_storage_that_just_suffices(bridge: tnb.Bridge, device: str) -> None:
+    whole = torch.arange(12.0, device=device).view(4, 3)
+    for part in (whole[1:2], whole[1:4:2, :1], whole[1].t()):
+        rest = part.clone()
+        steps = ((size - 1) * stride for size, stride in zip(part.shape, part.stride(), strict=True))
+        needed = part.storage_offset() + sum(steps) + 1
+        whole.untyped_storage().resize_(4 * int(needed))
+        assert_same_array(bridge.to_numpy(part, copy=True), rest.cpu().numpy().copy())
+        whole.untyped_storage().resize_(48)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,36 @@ def test_fake_tensor_mode_leaves_real_tensors_alone(bridge: tnb.Bridge, device: 
         fresh = bridge.to_numpy(real, copy=True)
     assert_same_array(dense, torchs_answer(real))
     assert_same_array(fresh, torchs_answer(real))
+
+
+TRANSFORMS: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], Any]] = {
+    "vmap": lambda f: torch.func.vmap(f)(torch.ones(2, 3)),
+    "grad": lambda f: torch.func.grad(f)(torch.ones(3)),
+    "functionalize": lambda f: torch.func.functionalize(f)(torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_leave_plain_tensors_alone(
+    engine: EngineChoice, device: str, transform: str, limit: int | None
+) -> None:
+    """Tensors from outside of the function that is transformed; what it is given is wrapped, and refused."""
+    real = torch.arange(12.0).view(3, 4).to(device)
+    sources = [real, real[:, ::2], torch.view_as_complex(real.view(3, 2, 2)).conj()]
+    results: list[Any] = []
+
+    def convert(wrapped: torch.Tensor) -> torch.Tensor:
+        results.append(bridge.to_numpy(sources))
+        results.append(bridge.to_numpy(sources, copy=True))
+        results.append(bridge.to_numpy_async(sources, snapshot=True).result())
+        return wrapped.sum()
+
+    with tnb.Bridge(engine=engine, pinned_limit=limit) as bridge:
+        TRANSFORMS[transform](convert)
+    for arrays in results:
+        for array, source in zip(arrays, sources, strict=True):
+            assert np.array_equal(array, torchs_answer(source))
 
 
 def test_a_default_dtype_changes_nothing(bridge: tnb.Bridge, device: str) -> None:

@@ -65,6 +65,20 @@ def assert_right(bridge: tnb.Bridge, leaves: list[torch.Tensor]) -> None:
     assert np.array_equal(gathered, np.arange(0, 2 * COUNT, 2))
 
 
+def revive(fake: ModuleType) -> None:
+    """Brings a lost device back. A copy that was under way may end its context once more."""
+
+    def revived() -> bool:
+        fake.clear_failures()
+        try:
+            torch.accelerator.synchronize()
+        except RuntimeError:
+            return False
+        return True
+
+    wait_until(revived)
+
+
 def attempt(bridge: tnb.Bridge, leaves: list[torch.Tensor]) -> str:
     """What one transfer says, be it at the submit or at its result."""
     try:
@@ -104,8 +118,7 @@ def test_a_lost_device(full: tnb.Bridge, fake: ModuleType, tree: list[torch.Tens
         for _ in range(3):
             said = attempt(full, tree)
             assert ("fake device" in said) is fails
-    fake.clear_failures()
-    torch.accelerator.synchronize()
+    revive(fake)
     assert_right(full, tree)
     full.trim()
     assert live(fake)[1] - before <= RING  # a ring that the lost device may still write to is left to it
@@ -149,6 +162,24 @@ def test_the_next_transfer_in_line_is_right(full: tnb.Bridge, fake: ModuleType, 
     with pytest.raises(RuntimeError, match="copy_d2h failed"):
         first.result()
     assert np.array_equal(second.result()[0], np.arange(2 * COUNT))
+
+
+def test_a_ring_that_a_lost_device_may_write_to_is_not_used_again(native: EngineChoice, fake: ModuleType) -> None:
+    """Two transfers are staged when the device is lost: what the first one leaves is not the second one's."""
+    source = torch.arange(6_000_000, dtype=torch.int32, device="fake")
+    with tnb.Bridge(engine=native, pinned_limit=4 * RING) as bridge:
+        kept = bridge.to_numpy_async(torch.zeros(2 * RING, dtype=torch.uint8, device="fake")).result()
+        assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
+        with fake.hold():
+            transfers = [bridge.to_numpy_async(source) for _ in range(2)]
+            failure = fake.fail("event_query", sticky=True)
+            wait_until(lambda: failure.delivered > 0)
+        for transfer in transfers:
+            with pytest.raises(RuntimeError, match="fake device"):
+                transfer.result(60)
+        revive(fake)
+        assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
+        del kept
 
 
 @pytest.mark.parametrize("step", range(4))

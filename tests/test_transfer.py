@@ -6,6 +6,7 @@ import copy
 import pickle
 import signal
 import time
+from fractions import Fraction
 from types import FrameType
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from helpers import hold
 
 import torch_np_bridge as tnb
+
+HUGE, HUGE_NEGATIVE = pytest.param(10**400, id="huge"), pytest.param(-(10**400), id="huge negative")
 
 
 def test_a_result_is_the_same_object_each_time(bridge: tnb.Bridge, device: str) -> None:
@@ -35,7 +38,7 @@ def test_done_never_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
     assert transfer.done()
 
 
-@pytest.mark.parametrize("timeout", [0, 0.0, 1e-9, 0.01, -1, -1e300])
+@pytest.mark.parametrize("timeout", [0, 0.0, 1e-9, 0.01, -1, -1e300, float("-inf"), HUGE_NEGATIVE])
 def test_a_timeout_ends_the_wait_and_not_the_transfer(
     native_bridge: tnb.Bridge, accelerator: str, timeout: float
 ) -> None:
@@ -49,12 +52,15 @@ def test_a_timeout_ends_the_wait_and_not_the_transfer(
     assert transfer.result(timeout=60).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("timeout", [None, 1e300, float("inf"), 60])
+LONG = [None, 1e300, float("inf"), 60, HUGE, Fraction(10**6), np.float32(60), np.int64(60)]
+
+
+@pytest.mark.parametrize("timeout", LONG)
 def test_long_timeouts(bridge: tnb.Bridge, device: str, timeout: float | None) -> None:
     assert bridge.to_numpy_async(torch.ones(3, device=device)).result(timeout).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("timeout", ["soon", [], float("nan")])
+@pytest.mark.parametrize("timeout", ["soon", [], float("nan"), np.float64("nan"), 1j, np.ones(1)])
 def test_timeouts_that_are_none(bridge: tnb.Bridge, device: str, timeout: object) -> None:
     transfer = bridge.to_numpy_async(torch.ones(3, device=device))
     with pytest.raises((TypeError, ValueError)):

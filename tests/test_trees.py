@@ -221,22 +221,6 @@ def test_a_transfer_does_not_keep_the_tree(bridge: tnb.Bridge, device: str) -> N
     assert transfer.result().logits.tolist() == [1, 1, 1]
 
 
-def test_attributes_beside_the_items_are_refused(bridge: tnb.Bridge) -> None:
-    tagged = Names([A])
-    tagged.extra = B  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match=r"with the attributes \['extra'\]; register it: optree\.register"):
-        bridge.to_numpy([tagged])
-
-
-def test_a_mapping_that_cannot_be_rebuilt_says_so(bridge: tnb.Bridge) -> None:
-    class Stubborn(Readings):
-        def __init__(self, items: Mapping[str, Any], *, colour: str) -> None:
-            super().__init__(items)
-
-    with pytest.raises(TypeError, match=r"a Mapping that can be made from a dict, got .*Stubborn.* register it"):
-        bridge.to_numpy(Stubborn({"a": A}, colour="red"))
-
-
 def test_other_namespaces_stay_as_they_are() -> None:
     """Importing the package and converting changes nothing for others who use optree."""
     script = """

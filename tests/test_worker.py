@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from types import ModuleType
 
 import pytest
 import torch
-from helpers import assert_silent, run_script, wait_until
+from helpers import PATIENCE, assert_silent, run_script, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -62,6 +64,34 @@ def test_a_second_drop_after_a_rest(warm: tnb.Bridge, fake: ModuleType) -> None:
         queries = fake.counters().event_queries
         torch.accelerator.synchronize()
         assert fake.counters().event_queries == queries
+
+
+def test_a_transfer_dropped_while_the_worker_looks(warm: tnb.Bridge, fake: ModuleType) -> None:
+    """It has seen that fake:0 is idle and is busy with fake:1, where it wants the GIL, when one of fake:0 is dropped."""
+    before = live(fake)
+    known = [torch.ones(1, device="fake:1") for _ in range(300)]
+    storages = [tensor.untyped_storage() for tensor in known]  # to let go of these takes the GIL
+    with fake.hold(torch.accelerator.current_stream(1)):
+        kept = [warm.to_numpy_async(ones("fake:1"))]
+        kept += [warm.to_numpy_async(tensor) for tensor in known]
+    torch.accelerator.synchronize(1)
+    late = ones("fake:0")
+    torch.accelerator.synchronize(0)
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the GIL is this thread's until it gives it away
+    try:
+        with fake.hold(torch.accelerator.current_stream(0)):
+            start = live(fake)
+            kept.pop()
+            deadline = time.monotonic() + PATIENCE
+            while live(fake) == start:  # wait_until() would give the GIL away
+                assert time.monotonic() < deadline, "waited in vain"
+            dropped = warm.to_numpy_async(late)
+            del late, dropped
+    finally:
+        sys.setswitchinterval(switch_interval)
+    del known, storages
+    wait_until(lambda: live(fake) == before)
 
 
 def test_a_transfer_dropped_by_another_thread(warm: tnb.Bridge, fake: ModuleType) -> None:

@@ -52,17 +52,19 @@ class PythonEngine:
         self._transfers = 0
 
     def submit(self, tensors: Sequence[torch.Tensor], fresh: bool, snapshot: bool, blocking: bool) -> Finished:
-        for index, tensor in enumerate(tensors):
-            if refusals.reason(tensor) is not None:
-                raise LeafRefusedError(index)
-        try:
-            # A mode that the caller has entered (fake tensors, a counter of operations, …) is not about our copies.
-            with _disable_current_modes():
-                arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
-        except Exception as error:
-            return Finished([], error)
-        self._transfers += any(not tensor.is_cpu for tensor in tensors)
-        return Finished(arrays, None)
+        # As in C++: neither a subclass nor a mode that the caller has entered is asked about our copies.
+        with torch._C.DisableTorchFunction():
+            for index, tensor in enumerate(tensors):
+                if refusals.reason(tensor) is not None:
+                    raise LeafRefusedError(index)
+            try:
+                # A mode of the dispatcher or a transform (fake tensors, torch.func.grad, …)
+                with _disable_current_modes(), torch._C._DisableFuncTorch():
+                    arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
+            except Exception as error:
+                return Finished([], error)
+            self._transfers += any(not tensor.is_cpu for tensor in tensors)
+            return Finished(arrays, None)
 
     def close(self) -> None:
         """Nothing is ever in flight."""

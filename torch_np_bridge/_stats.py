@@ -14,6 +14,8 @@ class Stats:
         limit_held_bytes: what is page-locked under that limit now, by all Bridges that share it.
         held_bytes: what this Bridge has page-locked, rounding and idle memory included.
         leased_bytes: the part of it that arrays or copies in flight use.
+        inherited_bytes: the part of it that a forked child of the process may see. It is never used again: ``trim()``
+            frees it once its arrays are gone, and so does the limit.
         slabs: the pieces in which it was allocated.
         allocations: how many slabs were ever allocated; a steady loop adds none.
         transfers: submissions that copied from an accelerator.
@@ -25,6 +27,7 @@ class Stats:
     limit_held_bytes: int = 0
     held_bytes: int = 0
     leased_bytes: int = 0
+    inherited_bytes: int = 0
     slabs: int = 0
     allocations: int = 0
     transfers: int = 0

@@ -31,9 +31,10 @@ class Bridge:
     """
 
     def __init__(self, *, engine: EngineChoice = "auto", pinned_limit: int | str | None = None) -> None:
-        self._choice = engine_choice(engine, "Bridge(engine=)")
-        self._limit = None if pinned_limit is None else parse_bytes(pinned_limit, "Bridge(pinned_limit=)")
-        self._engine = engines.select(self._choice, self._limit)
+        choice = engine_choice(engine, "Bridge(engine=)")
+        limit = None if pinned_limit is None else parse_bytes(pinned_limit, "Bridge(pinned_limit=)")
+        self._selection = engines.select(choice, limit)
+        self._engine = self._selection.engine
         self._closed = False
 
     def to_numpy(self, tree: Any, *, copy: bool | None = None) -> Any:
@@ -48,7 +49,7 @@ class Bridge:
 
     def engine_info(self) -> engines.EngineInfo:
         """See :func:`torch_np_bridge.engine_info`."""
-        return engines.describe(self._engine, self._choice, self._limit)
+        return engines.describe(self._selection)
 
     def stats(self) -> Stats:
         """See :func:`torch_np_bridge.stats`."""
@@ -78,12 +79,14 @@ class Bridge:
     def _submit(self, tree: Any, copy: bool | None, snapshot: bool, blocking: bool) -> Transfer:
         if self._closed:
             raise RuntimeError("expected an open Bridge, got a closed one; make a new Bridge or use the functions")
-        if isinstance(tree, torch.Tensor):
+        # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
+        if issubclass(type(tree), torch.Tensor):
             tensors, spec, positions = [tree], None, [0]
             leaves: list[Any] = []
         else:
             leaves, spec = trees.flatten(tree)
-            positions = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+            tensor_types = {cls for cls in set(map(type, leaves)) if issubclass(cls, torch.Tensor)}
+            positions = [index for index, leaf in enumerate(leaves) if type(leaf) in tensor_types]
             tensors = [leaves[index] for index in positions]
             for index in positions:
                 leaves[index] = None

@@ -30,7 +30,7 @@ class Settings:
 
 def engine_choice(value: object, source: str) -> EngineChoice:
     """``value`` as an engine choice; ``ValueError`` naming ``source`` where it is none."""
-    if value not in get_args(EngineChoice):
+    if not isinstance(value, str) or value not in get_args(EngineChoice):
         raise ValueError(f"{source}: expected one of {', '.join(get_args(EngineChoice))}, got {value!r}")
     return cast(EngineChoice, value)
 

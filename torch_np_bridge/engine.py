@@ -126,51 +126,60 @@ def _minor(version: str) -> tuple[str, ...]:
     return tuple(version.split("+")[0].split(".")[:2])
 
 
+@dataclass(frozen=True)
+class Selection:
+    """An engine, why it was taken, and the most bytes that it may page-lock, as they were when it was selected."""
+
+    engine: Engine
+    reason: str
+    limit: int
+
+
 @cache
-def _process_budget() -> Any:
-    """The limit that all Bridges without one of their own share."""
+def _process_limit() -> int:
+    """The limit that all Bridges without one of their own share; it is read once, when the first of them is made."""
+    return read_settings().pinned_limit
+
+
+@cache
+def _process_shared_limit() -> Any:
+    """The account that all Bridges without a limit of their own share."""
     module = extension().module
     assert module is not None
-    return module.PinnedBudget(read_settings().pinned_limit)
+    return module.SharedLimit(_process_limit())
 
 
-def select(choice: EngineChoice, pinned_limit: int | None) -> Engine:
+def select(choice: EngineChoice, pinned_limit: int | None) -> Selection:
     """The engine for ``choice``; ``auto`` asks the environment first, and is native wherever the extension loads.
 
     ``pinned_limit`` is for this engine alone; ``None`` shares the limit of the process.
     """
+    reason = f"asked for by engine={choice!r}"
     if choice == "auto":
         choice = read_settings().engine
+        reason = "the extension loads" if choice == "auto" else f"asked for by TORCH_NP_BRIDGE_ENGINE={choice}"
+    limit = _process_limit() if pinned_limit is None else pinned_limit
     if choice == "python":
-        return PythonEngine()
+        return Selection(PythonEngine(), reason, limit)
     loaded = extension()
     if loaded.module is not None:
-        budget = _process_budget() if pinned_limit is None else loaded.module.PinnedBudget(pinned_limit)
-        engine: Engine = loaded.module.Engine(budget)
-        return engine
+        shared = _process_shared_limit() if pinned_limit is None else loaded.module.SharedLimit(pinned_limit)
+        return Selection(loaded.module.Engine(shared), reason, limit)
     if choice == "native":
         raise EngineUnavailableError(f"expected the native engine, as asked for; got none: {loaded.problem}")
-    return PythonEngine()
+    return Selection(PythonEngine(), loaded.problem, limit)
 
 
-def describe(engine: Engine, choice: EngineChoice, pinned_limit: int | None) -> EngineInfo:
-    """What :func:`torch_np_bridge.engine_info` says of ``engine``, which was selected by ``choice``."""
+def describe(selection: Selection) -> EngineInfo:
+    """What :func:`torch_np_bridge.engine_info` says of what was selected."""
     loaded = extension()
-    if choice != "auto":
-        reason = f"asked for by engine={choice!r}"
-    elif read_settings().engine != "auto":
-        reason = f"asked for by TORCH_NP_BRIDGE_ENGINE={read_settings().engine}"
-    elif engine.name == "native":
-        reason = "the extension loads"
-    else:
-        reason = loaded.problem
     return EngineInfo(
-        engine=engine.name,
-        reason=reason,
+        engine=selection.engine.name,
+        reason=selection.reason,
         kernels="none: no extension" if loaded.module is None else loaded.module.kernels(),
         built_for=loaded.built_for,
         devices=_devices(),
-        limit=read_settings().pinned_limit if pinned_limit is None else pinned_limit,
+        limit=selection.limit,
         versions={
             "torch_np_bridge": __version__,
             "torch": torch.__version__,

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 
-class UnsupportedTensorError(TypeError):
+class _InspectableError(Exception):
+    """Gives a class the signature that ``inspect`` finds in none of Python's own exceptions before 3.13."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+
+
+class UnsupportedTensorError(_InspectableError, TypeError):
     """A leaf of the tree is a tensor that has no NumPy equivalent (sparse, quantized, meta, …).
 
     The message names the leaf's path in the tree, what was expected, what was got and what to call instead.
@@ -11,11 +18,11 @@ class UnsupportedTensorError(TypeError):
     """
 
 
-class EngineUnavailableError(RuntimeError):
+class EngineUnavailableError(_InspectableError, RuntimeError):
     """The native engine was asked for by name and cannot be used here; the message says why and what to do."""
 
 
-class SourceMutatedError(RuntimeError):
+class SourceMutatedError(_InspectableError, RuntimeError):
     """A tensor was changed in place while its copy was in flight: the array may hold bytes of both versions.
 
     Raised by ``result()``. Wait before the change, or pass ``snapshot=True``, or call ``block_stream()`` before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from .dtypes import NUMPY_DTYPES
 
@@ -11,6 +12,11 @@ _MAX_DIMS = 64
 
 def reason(tensor: torch.Tensor) -> str | None:
     """Why ``tensor`` is refused, as the end of a sentence that begins with its path; ``None`` where it is not."""
+    with torch._C.DisableTorchFunction():  # what a subclass makes of an operation is not asked: see PythonEngine
+        return _reason(tensor)
+
+
+def _reason(tensor: torch.Tensor) -> str | None:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "expected a plain tensor, got one wrapped by torch.func; convert outside of vmap, grad and the like"
     if tensor.is_nested:
@@ -32,7 +38,23 @@ def reason(tensor: torch.Tensor) -> str | None:
     if _has_own_dispatch(tensor):
         name = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
         return f"expected a plain tensor, got {name}, which dispatches by itself; convert the tensors that it wraps"
+    if is_lazy(tensor):
+        return "expected a tensor with a shape, got a parameter of a lazy module; run the module's first forward before"
+    needed, there = _bytes_needed(tensor), tensor.untyped_storage().nbytes()
+    if needed > there:
+        return (
+            f"expected a storage of {needed} bytes or more, got one of {there}: it was freed or made smaller under the "
+            "tensor; gather the parameter first (FSDP: summon_full_params or unshard), or resize the storage"
+        )
     return None
+
+
+def _bytes_needed(tensor: torch.Tensor) -> int:
+    """The bytes that the storage of a strided tensor must have."""
+    if tensor.numel() == 0:
+        return 0
+    steps = ((size - 1) * stride for size, stride in zip(tensor.size(), tensor.stride(), strict=True))
+    return int(tensor.storage_offset() + sum(steps) + 1) * tensor.element_size()
 
 
 def _has_own_dispatch(tensor: torch.Tensor) -> bool:
@@ -51,8 +73,9 @@ def describe(tensor: torch.Tensor) -> str:
 
 def obstacle_to_view(tensor: torch.Tensor) -> str | None:
     """Why an array cannot share the memory of ``tensor``, a supported one; ``None`` where it can."""
-    if not tensor.is_cpu:
-        return f"expected a tensor on the CPU, as copy=False asks for, got one on {tensor.device}; pass copy=None"
-    if tensor.is_conj() or tensor.is_neg():
-        return "expected memory that holds the values, got a lazily conjugated or negated tensor; pass copy=None"
+    with torch._C.DisableTorchFunction():
+        if not tensor.is_cpu:
+            return f"expected a tensor on the CPU, as copy=False asks for, got one on {tensor.device}; pass copy=None"
+        if tensor.is_conj() or tensor.is_neg():
+            return "expected memory that holds the values, got a lazily conjugated or negated tensor; pass copy=None"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -91,13 +92,9 @@ class Transfer:
         self._pending.block_stream(stream)
 
     def _wait(self, timeout: float | None) -> None:
-        if timeout is not None:
-            if not isinstance(timeout, (int, float)):
-                raise TypeError(f"expected timeout to be a number of seconds or None, got {timeout!r}")
-            if math.isnan(timeout):
-                raise ValueError("expected timeout to be a number of seconds or None, got nan")
-        if not self._pending.wait(timeout):
-            raise TimeoutError(f"expected the copies to end within {timeout} s, and they have not; ask again later")
+        seconds = None if timeout is None else _seconds(timeout)
+        if not self._pending.wait(seconds):
+            raise TimeoutError(f"expected the copies to end within {seconds} s, and they have not; ask again later")
 
     def _assemble(self, arrays: list[Array]) -> Any:
         mutated = self._pending.mutated_leaf()
@@ -129,6 +126,19 @@ class Transfer:
 
     def __repr__(self) -> str:
         return f"<torch_np_bridge.Transfer {'done' if self.done() else 'in flight'}>"
+
+
+def _seconds(timeout: float) -> float:
+    """``timeout`` as a float that is not negative; below zero means, as everywhere in Python, not to wait."""
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"expected timeout to be a number of seconds or None, got {timeout!r}")
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = math.inf if timeout > 0 else 0.0
+    if math.isnan(seconds):
+        raise ValueError("expected timeout to be a number of seconds or None, got nan")
+    return max(seconds, 0.0)
 
 
 Transfer.__module__ = "torch_np_bridge"

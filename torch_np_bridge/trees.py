@@ -1,8 +1,8 @@
 """Trees of tensors: flattened and rebuilt by optree, in a namespace of our own.
 
-optree takes plain dataclasses, Mappings and what is registered only with torch's pytree for leaves; their tensors
-would pass through unseen. So each leaf type is looked at once, on first sight, and registered if it is a container.
-The registrations hold types, keys and field names, never the objects that were flattened.
+optree takes plain dataclasses, Mappings and what is registered only with torch's pytree for leaves, whose tensors would
+pass through unseen, and rebuilds namedtuples by their constructor. So each class is looked at once, on first sight, and
+registered if it is a container. The registrations hold types, keys and names, never the objects that were flattened.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import collections
 import contextlib
 import dataclasses
 import threading
+import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,29 +20,83 @@ import optree
 import torch
 import torch.utils._pytree as torch_pytree
 
+from ._containers import Container, Entries, Step, can_be_made, comes_back, container, mapping_by_constructor
+from ._contents import ATOMS, VIEWS_AND_SETS, holds_tensor, is_leaf_class
+
 TreeSpec: TypeAlias = optree.PyTreeSpec
 
 NAMESPACE = "torch_np_bridge"
 
-# A torch.Size is a tuple, but one of numbers only.
-_seen: set[type] = {torch.Tensor, torch.nn.Parameter, torch.Size, type(None), str, bytes, int, float, bool, complex}
-_containers: set[type] = set()
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A leaf in the place of a container that holds no tensor and passes as it is."""
+
+    obj: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Refused:
+    """A leaf in the place of a container that holds tensors and could not be made again with arrays."""
+
+    cls: type
+    words: str
+
+
+# Classes that were looked at; those of them that optree takes apart; those of them that were registered here.
+_seen: set[type] = {torch.Tensor, torch.nn.Parameter, dict, list, tuple, _Kept, *ATOMS}
+_nodes: set[type] = {dict, list, tuple}
+_registered: set[type] = set()
+_torch_nodes: frozenset[type] = frozenset()
 _lock = threading.Lock()
+
+# Containers of Python's own, and what extends them: made again by their items and attributes.
+_BY_ATTRIBUTES = (
+    dict,
+    list,
+    tuple,
+    collections.deque,
+    collections.UserDict,
+    collections.UserList,
+    collections.ChainMap,
+)
 
 # Dicts keep their insertion order; the setting belongs to our namespace only and lasts as long as the process.
 contextlib.ExitStack().enter_context(optree.dict_insertion_ordered(True, namespace=NAMESPACE))
 
 
 def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
-    """The leaves of ``tree``, ``None`` among them, and the structure that :func:`unflatten` takes."""
+    """The leaves of ``tree``, ``None`` among them, and the structure that :func:`unflatten` takes.
+
+    Raises:
+        TypeError: a container holds tensors and could not be made again with arrays; the message names its path.
+        RecursionError: the tree is too deep, or a container contains itself.
+    """
+    if len(torch_pytree.SUPPORTED_NODES) != len(_torch_nodes):
+        _look_at_torchs_nodes()
     while True:
-        # Read before flattening: a container that another thread registers meanwhile was a leaf to us.
-        registrations = len(_containers)
-        leaves, spec = optree.tree_flatten(tree, none_is_leaf=True, namespace=NAMESPACE)
-        unseen = {type(leaf): leaf for leaf in leaves if type(leaf) not in _seen}
-        if unseen:
-            _register(unseen)
-        if len(_containers) == registrations:
+        new: list[Any] = []
+
+        def is_new(obj: Any, new: list[Any] = new) -> bool:
+            if type(obj) in _seen:
+                return False
+            new.append(obj)
+            return True
+
+        try:
+            leaves, spec = optree.tree_flatten(tree, is_leaf=is_new, none_is_leaf=True, namespace=NAMESPACE)
+        except RecursionError:
+            raise RecursionError(
+                f"expected a tree of at most {optree.MAX_RECURSION_DEPTH} levels, got a deeper one, or a container "
+                "that contains itself; pass the parts of it that hold the tensors"
+            ) from None
+        if not new:
+            return leaves, spec
+        unseen = set(map(type, new)) - {_Refused}
+        _look_at(unseen)
+        # Asked after looking: a container that another thread registers meanwhile was a leaf to us.
+        if _nodes.isdisjoint(unseen):
+            _raise_refusal(leaves, spec)
             return leaves, spec
 
 
@@ -54,129 +110,139 @@ def path(spec: TreeSpec | None, index: int) -> str:
     return "tree" if spec is None else spec.accessors()[index].codify("tree")
 
 
-def _register(unseen: dict[type, Any]) -> None:
-    """Look at leaf types for the first time, and register those that turn out to be containers."""
+def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:
+    for index, leaf in enumerate(leaves):
+        if type(leaf) is _Refused:
+            with _lock:
+                # The words tell to register the class, and optree lets that be done once.
+                _forget(leaf.cls)
+            raise TypeError(f"{path(spec, index)}: {leaf.words}")
+
+
+def _look_at(unseen: Iterable[type]) -> None:
+    """Look at classes for the first time, and register those that turn out to be containers."""
     with _lock:
-        for cls, leaf in unseen.items():
+        for cls in unseen:
             if cls not in _seen:
-                if _register_type(cls, leaf):
-                    _containers.add(cls)
+                if not is_leaf_class(cls) and _is_node(cls):
+                    _nodes.add(cls)
                 _seen.add(cls)
 
 
-def _register_type(cls: type, leaf: Any) -> bool:
-    if isinstance(leaf, (torch.Tensor, type)):
-        return False
+def _look_at_torchs_nodes() -> None:
+    """What is registered with torch's pytree after it was looked at is looked at again."""
+    global _torch_nodes
+    with _lock:
+        current = frozenset(torch_pytree.SUPPORTED_NODES)
+        for cls in current - _torch_nodes - ATOMS:
+            if cls not in _nodes or cls in _registered:
+                _forget(cls)
+        _torch_nodes = current
+
+
+def _forget(cls: type) -> None:
+    _seen.discard(cls)
+    _nodes.discard(cls)
+    if cls in _registered:
+        _registered.discard(cls)
+        optree.unregister_pytree_node(cls, namespace=NAMESPACE)
+
+
+def _is_node(cls: type) -> bool:
+    """Whether optree takes ``cls`` apart, after registering it where it is for us to do so."""
+    known = optree.register_pytree_node.get(cls, namespace=NAMESPACE)
+    if known is not None and known.kind == optree.PyTreeKind.STRUCTSEQUENCE:
+        if cls.__module__ != "torch.return_types":
+            # Those of Python have fields that are no items (os.stat_result), or cannot be made (sys.version_info).
+            _register(cls, _kept_or_refused(_advice(cls)))
+        return True
+    if known is not None and not (known.kind == optree.PyTreeKind.NAMEDTUPLE and _makes_itself(cls)):
+        return True
     if cls in torch_pytree.SUPPORTED_NODES:
         _register_torch_node(cls)
-    elif dataclasses.is_dataclass(cls):
-        _register_dataclass(cls)
-    elif issubclass(cls, dict):
-        _register_dict_subclass(cls)
-    elif issubclass(cls, (list, tuple, collections.deque)):
-        _register_sequence(cls)
+    elif cls is weakref.ProxyType:
+        _register(cls, _kept_or_refused("pass what it stands for"))
+    elif issubclass(cls, (*VIEWS_AND_SETS, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
+        instead = "pass a dict with its items" if issubclass(cls, Mapping) else "pass a list of its items"
+        _register(cls, _kept_or_refused(instead))
+    elif issubclass(cls, _BY_ATTRIBUTES) or dataclasses.is_dataclass(cls):
+        _register(cls, container(cls) if can_be_made(cls) else _kept_or_refused(_advice(cls)))
     elif issubclass(cls, Mapping):
-        _register_mapping(cls)
+        _register(cls, _kept_or_made(cls))
     else:
         return False
     return True
 
 
-def _register_node(cls: Any, flatten_node: Any, unflatten_node: Any, entry: Any = optree.AutoEntry) -> None:
+def _makes_itself(cls: type) -> bool:
+    """Whether the namedtuple ``cls`` was extended: its constructor may want other arguments than its fields."""
+    return cls.__bases__ != (tuple,) or cls.__dictoffset__ != 0
+
+
+def _advice(cls: type) -> str:
+    return (
+        f"register it: optree.register_pytree_node({cls.__qualname__}, flatten, unflatten, namespace={NAMESPACE!r}), "
+        "where flatten(obj) is (children, metadata) and unflatten(metadata, children) makes an object"
+    )
+
+
+def _register(cls: Any, made: Container) -> None:
     # Untyped on purpose: optree's types speak of Collections, and a dataclass is none.
-    optree.register_pytree_node(cls, flatten_node, unflatten_node, path_entry_type=entry, namespace=NAMESPACE)
+    _registered.add(cls)
+    with warnings.catch_warnings():
+        # optree warns that it knows how to make namedtuples: not those that were extended.
+        warnings.simplefilter("ignore", UserWarning)
+        optree.register_pytree_node(cls, made.take, made.make, path_entry_type=Step, namespace=NAMESPACE)
 
 
-def _register_torch_node(cls: type) -> None:
+def _register_torch_node(cls: Any) -> None:
     node = torch_pytree.SUPPORTED_NODES[cls]
 
-    def flatten_node(obj: Any) -> tuple[Iterable[Any], Any]:
+    def take(obj: Any) -> tuple[Iterable[Any], Any]:
         return node.flatten_fn(obj)
 
-    def unflatten_node(context: Any, children: Iterable[Any]) -> Any:
+    def make(context: Any, children: Iterable[Any]) -> Any:
         return node.unflatten_fn(list(children), context)
 
-    _register_node(cls, flatten_node, unflatten_node)
+    _registered.add(cls)
+    optree.register_pytree_node(cls, take, make, namespace=NAMESPACE)
 
 
-def _register_dataclass(cls: type) -> None:
-    names = tuple(field.name for field in dataclasses.fields(cls))
+def _kept_or_refused(instead: str) -> Container:
+    """What cannot be made again: as it is without tensors, refused with them."""
 
-    def flatten_fields(obj: Any) -> tuple[Iterable[Any], tuple[str, ...], tuple[str, ...]]:
-        present = tuple(name for name in names if hasattr(obj, name))
-        return [getattr(obj, name) for name in present], present, present
+    def take(obj: Any) -> tuple[list[Any], None, Entries]:
+        return [_refuse(type(obj), instead) if holds_tensor([obj]) else _Kept(obj)], None, (None,)
 
-    def unflatten_fields(present: tuple[str, ...], children: Iterable[Any]) -> Any:
-        # Neither __init__ nor __post_init__: both may compute with tensors, and frozen classes refuse plain setting.
-        obj: Any = object.__new__(cls)
-        for name, child in zip(present, children, strict=True):
-            object.__setattr__(obj, name, child)
-        return obj
-
-    _register_node(cls, flatten_fields, unflatten_fields, optree.GetAttrEntry)
+    return Container(take, _unwrap)
 
 
-def _register_sequence(cls: Any) -> None:
-    def flatten_sequence(obj: Any) -> tuple[Iterable[Any], Any]:
-        _require_no_attributes(obj)
-        return list(obj), getattr(obj, "maxlen", None)
+def _kept_or_made(cls: type) -> Container:
+    """A Mapping that is no dict: as it is without tensors, made again with them, refused where that loses something."""
+    by_attributes = can_be_made(cls)
+    made = container(cls) if by_attributes else mapping_by_constructor(cls)
 
-    def unflatten_sequence(maxlen: Any, children: Iterable[Any]) -> Any:
-        if issubclass(cls, tuple):
-            return tuple.__new__(cls, children)
-        obj = cls.__new__(cls)
-        if issubclass(cls, collections.deque):
-            collections.deque.__init__(obj, children, maxlen)
-        else:
-            list.extend(obj, children)
-        return obj
+    def take(obj: Any) -> tuple[list[Any], Any, Entries]:
+        if not holds_tensor([obj]):
+            return [_Kept(obj)], None, (None,)
+        children, shape, entries = made.take(obj)
+        # Values may be computed on demand, and then are no part of the object.
+        if holds_tensor(children) if by_attributes else comes_back(made, obj):
+            return children, (shape,), entries
+        return [_refuse(cls, _advice(cls))], None, (None,)
 
-    _register_node(cls, flatten_sequence, unflatten_sequence, optree.SequenceEntry)
+    def make(shape: tuple[Any] | None, children: Iterable[Any]) -> Any:
+        return _unwrap(None, children) if shape is None else made.make(shape[0], children)
 
-
-def _register_dict_subclass(cls: Any) -> None:
-    def flatten_items(obj: Any) -> tuple[Iterable[Any], Any, tuple[Any, ...]]:
-        _require_no_attributes(obj)
-        keys = tuple(dict.keys(obj))
-        return [dict.__getitem__(obj, key) for key in keys], (keys, getattr(obj, "default_factory", None)), keys
-
-    def unflatten_items(context: Any, children: Iterable[Any]) -> Any:
-        keys, default_factory = context
-        obj = cls.__new__(cls)
-        if issubclass(cls, collections.defaultdict):
-            obj.default_factory = default_factory
-        for key, child in zip(keys, children, strict=True):
-            set_item(obj, key, child)
-        return obj
-
-    # An OrderedDict keeps its order beside the dict: items set behind its back would be missing from iteration.
-    set_item = collections.OrderedDict.__setitem__ if issubclass(cls, collections.OrderedDict) else dict.__setitem__
-    _register_node(cls, flatten_items, unflatten_items, optree.MappingEntry)
+    return Container(take, make)
 
 
-def _register_mapping(cls: Any) -> None:
-    def flatten_items(obj: Any) -> tuple[Iterable[Any], tuple[Any, ...], tuple[Any, ...]]:
-        keys = tuple(obj)
-        return [obj[key] for key in keys], keys, keys
-
-    def unflatten_items(keys: tuple[Any, ...], children: Iterable[Any]) -> Any:
-        try:
-            return cls(dict(zip(keys, children, strict=True)))
-        except TypeError as error:
-            raise TypeError(
-                f"expected a Mapping that can be made from a dict, got {cls.__module__}.{cls.__qualname__} ({error}); "
-                f"register it: optree.register_pytree_node({cls.__qualname__}, …, namespace={NAMESPACE!r})"
-            ) from error
-
-    _register_node(cls, flatten_items, unflatten_items, optree.MappingEntry)
+def _unwrap(_: None, children: Iterable[Any]) -> Any:
+    [kept] = children
+    return kept.obj
 
 
-def _require_no_attributes(obj: Any) -> None:
-    """Attributes beside the items may hold tensors, which would neither be converted nor carried over."""
-    attributes = list(getattr(obj, "__dict__", ()))
-    if attributes:
-        cls = type(obj)
-        raise TypeError(
-            f"expected a {cls.__module__}.{cls.__qualname__} with nothing but its items, got one with the attributes "
-            f"{attributes}; register it: optree.register_pytree_node({cls.__qualname__}, …, namespace={NAMESPACE!r})"
-        )
+def _refuse(cls: type, instead: str) -> _Refused:
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    words = f"expected a container that can be made again with arrays, got a {name} with tensors; {instead}"
+    return _Refused(cls, words)

@@ -31,7 +31,7 @@ public:
 
     Allocation allocate(std::size_t slab_bytes) override {
         CHECK(slab_bytes >= smallest_slab && (slab_bytes & (slab_bytes - 1)) == 0);
-        if (refuse_.exchange(false)) throw std::bad_alloc();
+        if (refuse_.exchange(false) || slab_bytes > largest_) throw std::bad_alloc();
         void* data = std::aligned_alloc(4096, slab_bytes);
         CHECK(data != nullptr);
         live_ += slab_bytes;
@@ -40,8 +40,9 @@ public:
         return {data, data};
     }
 
-    void deallocate(const Allocation& allocation, std::size_t slab_bytes) noexcept override {
+    void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
         CHECK(allocation.data == allocation.handle);
+        inherited_ += static_cast<int>(inherited);
         std::free(allocation.handle);
         live_ -= slab_bytes;
         cached_ += slab_bytes;
@@ -54,7 +55,14 @@ public:
         return gone;
     }
 
+    bool shared_with_children() const noexcept override { return shared_; }
+
     void refuse_once() { refuse_ = true; }
+    // More than this cannot be locked at once.
+    void set_largest(std::size_t bytes) { largest_ = bytes; }
+    void set_shared_with_children(bool shared) { shared_ = shared; }
+    // How many slabs came back that a child may see.
+    int inherited() const { return inherited_; }
     // Whether the device still uses what was given back.
     void set_busy(bool busy) { busy_ = busy; }
     // Expect the memory to be left to the system at the end of the process.
@@ -66,5 +74,8 @@ private:
     std::atomic<std::size_t> cached_{0};
     std::atomic<bool> refuse_{false};
     std::atomic<bool> busy_{false};
+    std::atomic<int> inherited_{0};
+    std::size_t largest_ = SIZE_MAX;
+    bool shared_ = true;
     bool leaks_ = false;
 };

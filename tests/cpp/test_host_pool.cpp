@@ -2,8 +2,6 @@
 //
 //     test_host_pool SEED TURNS
 
-#include "host_pool.h"
-
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -13,44 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "check.h"
-#include "fake_host_memory.h"
+#include "bench.h"
 #include "process.h"
 
 namespace {
-
-using tnb::HostBlock;
-using tnb::HostPool;
-using tnb::PinnedBudget;
-
-constexpr std::size_t kib = 1024;
-
-struct Bench {
-    explicit Bench(std::size_t limit, std::size_t headroom = 0) : budget(std::make_shared<PinnedBudget>(limit)) {
-        system.limit = limit;
-        pool = make_pool(headroom);
-    }
-
-    std::unique_ptr<HostPool> make_pool(std::size_t headroom = 0) {
-        auto owned = std::make_unique<FakeHostMemory>(system);
-        memory = owned.get();
-        return std::make_unique<HostPool>(std::move(owned), budget, headroom);
-    }
-
-    void check_all_given_back() {
-        pool->trim();
-        HostPool::trim_retired();
-        const tnb::PoolStats stats = pool->stats();
-        CHECK(stats.held_bytes == 0 && stats.leased_bytes == 0 && stats.slabs == 0);
-        CHECK(budget->held() == 0);
-        CHECK(system.locked == 0);
-    }
-
-    FakeSystem system;
-    std::shared_ptr<PinnedBudget> budget;
-    FakeHostMemory* memory = nullptr;
-    std::unique_ptr<HostPool> pool;
-};
 
 // A block whose bytes all say which one it is.
 struct Piece {
@@ -64,11 +28,6 @@ struct Piece {
         for (std::size_t index = 0; index < bytes; ++index) CHECK(data[index] == mark);
     }
 };
-
-template <class... Blocks>
-void drop(Blocks&... blocks) {
-    (HostBlock(std::move(blocks)), ...);
-}
 
 void a_block_is_handed_out_again_when_its_last_lease_is_gone() {
     Bench bench(1 << 20);
@@ -182,7 +141,7 @@ void memory_that_is_refused_is_not_counted() {
 void a_retired_pool_goes_with_its_last_lease() {
     Bench bench(1 << 20);
     HostBlock block = bench.pool->acquire(1000);
-    HostPool::retire(std::move(bench.pool));
+    bench.pool->retire();
     bench.pool = bench.make_pool();
     bench.pool->trim();
     CHECK(bench.budget->held() == FakeHostMemory::smallest_slab);
@@ -252,6 +211,7 @@ void many_threads(std::uint64_t seed, int turns) {
     CHECK(bench.system.allocations > 2);
     mailbox.pieces.clear();
     other->trim();
+    other->retire();
     bench.check_all_given_back();
 }
 
@@ -259,11 +219,12 @@ void an_exiting_process_frees_nothing() {
     FakeSystem system;
     auto memory = std::make_unique<FakeHostMemory>(system);
     memory->allow_leak();
-    auto pool = std::make_unique<HostPool>(std::move(memory), std::make_shared<PinnedBudget>(1 << 20), 0);
+    auto pool = HostPool::make(std::move(memory), std::make_shared<PinnedBudget>(1 << 20), 0);
     CHECK(pool->acquire(1000));
     tnb::note_process_exit();
     pool->trim();
-    pool.reset();
+    pool->retire();
+    HostPool::trim_retired();
     CHECK(system.locked == FakeHostMemory::smallest_slab);
 }
 

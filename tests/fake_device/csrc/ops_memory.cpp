@@ -12,6 +12,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "device.h"
@@ -49,6 +50,13 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
     return empty_strided_on(device_or_current(device), size, stride, c10::dtype_or_default(dtype));
 }
 
+// Tensors that become larger take their storage along; those that become smaller leave it.
+void grow_storage(c10::StorageImpl* storage, size_t bytes) {
+    if (bytes > storage->nbytes()) {
+        resize_storage(storage, bytes);
+    }
+}
+
 const at::Tensor& resize_(const at::Tensor& self, c10::IntArrayRef size, std::optional<at::MemoryFormat> format) {
     auto* impl = self.unsafeGetTensorImpl();
     impl->set_sizes_contiguous(size);
@@ -56,7 +64,7 @@ const at::Tensor& resize_(const at::Tensor& self, c10::IntArrayRef size, std::op
         impl->empty_tensor_restride(*format);
     }
     const auto elements = static_cast<size_t>(self.storage_offset() + self.numel());
-    resize_storage(self.storage().unsafeGetStorageImpl(), elements * self.element_size());
+    grow_storage(self.storage().unsafeGetStorageImpl(), elements * self.element_size());
     return self;
 }
 
@@ -66,7 +74,7 @@ at::Tensor& set_storage(at::Tensor& self, at::Storage source, int64_t offset, c1
     const size_t needed = stride.empty() && !size.empty()
                               ? at::detail::computeStorageNbytesContiguous(size, self.element_size(), offset)
                               : at::detail::computeStorageNbytes(size, stride, self.element_size(), offset);
-    resize_storage(source.unsafeGetStorageImpl(), needed);
+    grow_storage(source.unsafeGetStorageImpl(), needed);
     impl->set_storage_keep_dtype(std::move(source));
     impl->set_storage_offset(offset);
     if (stride.empty() && !size.empty()) {
@@ -156,21 +164,18 @@ void run_on_worker(const std::function<void()>& work) {
 }
 
 void resize_storage(c10::StorageImpl* storage, size_t bytes) {
-    if (bytes <= storage->nbytes()) {
-        return;
-    }
     TORCH_CHECK(storage->resizable(), "expected a resizable storage, got one of fixed size");
     const c10::DeviceGuard guard(storage->device());
-    c10::DataPtr larger = device_allocator()->allocate(bytes);
-    if (storage->nbytes() > 0) {
-        char* to = worker_address(larger.get());
+    c10::DataPtr resized = device_allocator()->allocate(bytes);
+    if (const size_t kept = std::min(storage->nbytes(), bytes); kept > 0) {
+        char* to = worker_address(resized.get());
         const char* from = worker_address(storage->data());
-        current_stream(storage->device().index()).enqueue([to, from, kept = storage->nbytes()] {
+        current_stream(storage->device().index()).enqueue([to, from, kept] {
             const Execution execution;
             std::memcpy(to, from, kept);
         });
     }
-    storage->set_data_ptr_noswap(std::move(larger));
+    storage->set_data_ptr_noswap(std::move(resized));
     storage->set_nbytes(bytes);
 }
 

@@ -1,0 +1,147 @@
+"""Contract 12: an array that a forked child inherits stays what it was while the parent goes on."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import assert_silent, run_script
+
+from torch_np_bridge.config import EngineChoice
+
+PRELUDE = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads and fork
+import numpy as np, torch, fake_device, torch_np_bridge as tnb
+
+def fill(value, count=100_000):
+    return torch.full((count,), float(value), device="fake")
+
+class Child:
+    # Made by a fork; runs `function` when it is told to, and its assertions are the parent's.
+    def __init__(self, function):
+        reads, self.go = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                os.read(reads, 1)
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+
+    def run(self):
+        os.write(self.go, b"1")
+        assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def chosen(engine: EngineChoice, fake: object, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of every script here."""
+    monkeypatch.setenv("TORCH_NP_BRIDGE_ENGINE", engine)
+    return engine
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_parent_drops_its_array_and_goes_on(shared: bool) -> None:
+    """Both kinds of host memory: shared with a child, as a driver's is, and private."""
+    body = f"""
+fake_device.set_host_memory(shared_with_children={shared})
+array = tnb.to_numpy(fill(1))
+def inherited():
+    assert (array == 1).all(), array
+child = Child(inherited)
+del array
+for value in range(2, 30):
+    assert (tnb.to_numpy(fill(value)) == value).all()
+child.run()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_a_copy_in_flight_at_the_fork(chosen: str) -> None:
+    """The child inherits the block before the parent has its array."""
+    if chosen == "python":
+        pytest.skip("the Python engine is synchronous: nothing is in flight")
+    body = """
+latch = fake_device.hold()
+transfer = tnb.to_numpy_async(fill(1))
+latch.release()
+child = Child(lambda: None)
+array = transfer.result()
+address = array.ctypes.data
+del array, transfer
+again = [tnb.to_numpy(fill(2)) for _ in range(5)]
+assert address not in [one.ctypes.data for one in again]
+child.run()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_inherited_memory_is_counted_and_freed(chosen: str) -> None:
+    if chosen == "python":
+        pytest.skip("the Python engine holds no memory")
+    body = """
+array = tnb.to_numpy(fill(1))
+def inherited():
+    assert (array == 1).all()
+child = Child(inherited)
+assert tnb.stats().inherited_bytes >= array.nbytes
+del array
+assert tnb.stats().leased_bytes == 0 and tnb.stats().held_bytes > 0
+tnb.trim()
+assert (tnb.stats().inherited_bytes, tnb.stats().held_bytes) == (0, 0)
+# What was freed lies in no cache from which it could come back.
+kept = [tnb.to_numpy(fill(2)) for _ in range(5)]
+child.run()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_a_fork_in_every_epoch_with_live_arrays_does_not_end_up_staged(chosen: str) -> None:
+    """As a DataLoader does it. Each epoch drops the arrays of the last one; the limit has room for a few epochs."""
+    if chosen == "python":
+        pytest.skip("the Python engine knows no limit")
+    body = """
+bridge = tnb.Bridge(pinned_limit="40MiB")
+kept = None
+for epoch in range(20):
+    fresh = [bridge.to_numpy(fill(epoch)) for _ in range(8)]
+    kept = fresh
+    expected = float(epoch)
+    def inherited():
+        assert all((array == expected).all() for array in kept)
+    Child(inherited).run()
+assert bridge.stats().unpooled_leaves == 0, bridge.stats()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_a_fork_while_other_threads_convert(chosen: str) -> None:
+    """No lock of the pool is held for good in the child, and no child sees a value change."""
+    body = """
+import threading
+going = True
+def convert():
+    value = 0
+    while going:
+        value += 1
+        tnb.to_numpy(fill(value, 1000))
+threads = [threading.Thread(target=convert) for _ in range(3)]
+for thread in threads: thread.start()
+for turn in range(30):
+    array = tnb.to_numpy(fill(turn, 1000))
+    def inherited():
+        assert (array == turn).all()
+        tnb.stats()
+        tnb.trim()
+        assert tnb.to_numpy(torch.ones(3)).tolist() == [1, 1, 1]
+    child = Child(inherited)
+    current, array = array, None
+    del current
+    array = None
+    child.run()
+going = False
+for thread in threads: thread.join()
+"""
+    assert_silent(run_script(PRELUDE + body))
