@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test bench build lint format mutants wheel sdist clean FORCE
+.PHONY: help demo test stress soak bench build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,12 @@ demo: build ## the main job on real images, compared with .cpu().numpy(); DEVICE
 
 test: build ## the whole suite; TNB_REQUIRE=native,fake,cuda turns the absence of one into a failure
 	$(PY) -m pytest -q $(ARGS)
+
+stress: build ## 100,000 random transfers on the simulated accelerator; TNB_STRESS_SEED repeats an earlier run's choices
+	TNB_STRESS_TRANSFERS=100000 $(PY) -m pytest -q -o faulthandler_timeout=0 tests/test_stress.py
+
+soak: build ## ten million of them, or MINUTES=60
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -X faulthandler -m stress $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: build ## measure this machine
 	$(PY) -m torch_np_bridge bench $(ARGS)
@@ -55,6 +61,9 @@ format: $(VENV)/.installed ## let ruff and clang-format rewrite the sources
 
 mutants: $(VENV)/.installed ## remove each guarding line in a copy; a test has to notice
 	$(PY) scripts/mutants.py $(ARGS)
+
+sanitize: $(VENV)/.installed ## the tests under ASan, UBSan and TSan, in copies; ARGS='--only core' for a part; half an hour
+	$(PY) scripts/sanitize.py $(ARGS)
 
 wheel: $(VENV)/.built ## dist/*.whl for the torch in .venv
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CFLAGS="$$CFLAGS -Werror" $(PY) -m pip wheel -q --no-build-isolation --no-deps --wheel-dir dist .

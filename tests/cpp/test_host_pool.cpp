@@ -14,6 +14,10 @@
 #include "bench.h"
 #include "process.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace {
 
 // A block whose bytes all say which one it is.
@@ -216,6 +220,9 @@ void many_threads(std::uint64_t seed, int turns) {
 }
 
 void an_exiting_process_frees_nothing() {
+#ifdef __SANITIZE_ADDRESS__
+    const __lsan::ScopedDisabler leaks_are_what_this_is_about;
+#endif
     FakeSystem system;
     auto memory = std::make_unique<FakeHostMemory>(system);
     memory->allow_leak();

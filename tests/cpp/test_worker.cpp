@@ -1,0 +1,127 @@
+// The worker without torch: many threads give jobs, wait, ask for sweeps, and drop workers that have jobs left.
+//
+//     test_worker SEED TURNS
+
+#include "worker.h"
+
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <future>
+#include <memory>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "copy_lane.h"
+
+namespace {
+
+using tnb::Clock;
+using tnb::CopyLane;
+using tnb::Worker;
+
+Clock::time_point patience() {
+    return Clock::now() + std::chrono::seconds(60);
+}
+
+void wait_for(const std::future<void>& done) {
+    CHECK(done.wait_until(patience()) == std::future_status::ready);
+}
+
+void jobs_run_in_the_order_in_which_they_are_given() {
+    Worker worker;
+    std::vector<int> seen;  // by the one thread of the worker; read once it is idle
+    for (int index = 0; index < 1000; ++index) worker.run([&seen, index] { seen.push_back(index); });
+    CHECK(worker.wait_idle(patience()));
+    CHECK(seen.size() == 1000);
+    for (int index = 0; index < 1000; ++index) CHECK(seen[index] == index);
+}
+
+void a_worker_that_is_dropped_does_what_it_was_given() {
+    auto done = std::make_shared<std::promise<void>>();
+    const std::future<void> answer = done->get_future();
+    std::promise<void> go;
+    {
+        Worker worker;
+        worker.run([&go] { go.get_future().wait(); });
+        worker.run([done] { done->set_value(); });
+    }
+    go.set_value();
+    wait_for(answer);
+}
+
+void a_sweep_goes_on_until_nothing_is_in_flight() {
+    Worker worker;
+    CopyLane::instance().start_flights(20);
+    worker.sweep_lanes();
+    CHECK(tnb::wait_until(patience(), [] { return CopyLane::instance().idle(); }));
+}
+
+// What jobs of one worker write without any lock: it has one thread, and wait_idle() shows what it did.
+struct Diary {
+    std::vector<std::uint64_t> entries;
+};
+
+void act_at_random(Worker& shared, Diary& of_shared, std::uint64_t seed, int turns) {
+    std::mt19937_64 random(seed);
+    for (int turn = 0; turn < turns; ++turn) {
+        const std::uint64_t dice = random() % 100;
+        if (dice < 70) {
+            shared.run([&of_shared, seed] { of_shared.entries.push_back(seed); });
+        } else if (dice < 80) {
+            CopyLane::instance().start_flights(1);
+            shared.sweep_lanes();
+        } else if (dice < 90) {
+            shared.wait_idle(Clock::now());
+        } else if (dice < 95) {
+            Worker own;
+            auto diary = std::make_shared<Diary>();
+            own.run([diary, turn] { diary->entries.push_back(turn); });
+            CHECK(own.wait_idle(patience()));
+            CHECK(diary->entries.size() == 1);
+        } else {
+            Worker dropped;
+            dropped.run([diary = std::make_shared<Diary>()] { diary->entries.push_back(0); });
+        }
+    }
+}
+
+void many_threads(std::uint64_t seed, int turns) {
+    Worker shared;
+    Diary diary;
+    std::vector<std::thread> threads;
+    for (std::uint64_t index = 0; index < 8; ++index) {
+        threads.emplace_back([&, index] { act_at_random(shared, diary, seed + index, turns); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(shared.wait_idle(patience()));
+    CHECK(diary.entries.size() > static_cast<std::size_t>(turns));
+}
+
+void an_exit_stops_a_worker_that_has_jobs_left() {
+    Worker worker;
+    std::promise<void> running;
+    worker.run([&running] {
+        running.set_value();
+        tnb::wait_until(Clock::time_point::max(), [] { return !Worker::keep_going(); });
+    });
+    wait_for(running.get_future());
+    worker.run([] { CHECK(false); });
+    Worker::stop_all();
+    CHECK(!Worker::keep_going());
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    CHECK(count == 3);
+    jobs_run_in_the_order_in_which_they_are_given();
+    a_worker_that_is_dropped_does_what_it_was_given();
+    a_sweep_goes_on_until_nothing_is_in_flight();
+    many_threads(std::strtoull(arguments[1], nullptr, 10), std::atoi(arguments[2]));
+    an_exit_stops_a_worker_that_has_jobs_left();
+    return 0;
+}
