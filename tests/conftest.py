@@ -129,13 +129,12 @@ def native_bridge(native: EngineChoice) -> Iterator[tnb.Bridge]:
 
 @pytest.fixture(autouse=True)
 def _whole_fake_device(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No failure or cost that one test put into the fake accelerator reaches the next."""
+    """No failure, cost or limit that one test put into the fake accelerator reaches the next."""
     yield
     if {"fake", "device", "accelerator"} & set(request.fixturenames) and absence("fake") is None:
         import fake_device
 
-        fake_device.clear_failures()
-        fake_device.set_copy_cost()
+        fake_device.restore_defaults()
 
 
 def pytest_report_header() -> list[str]:

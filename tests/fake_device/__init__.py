@@ -27,10 +27,12 @@ from .control import (
     hold_copies,
     last_error,
     lock_pages,
+    restore_defaults,
     set_copy_cost,
     set_host_memory,
     set_queue_limit,
     unlock_pages,
+    without,
 )
 from .graph_capture import Capture, capture, capture_mode, capture_status, current_capture_mode
 from .measure import Counters, counters, reset_counters
@@ -60,10 +62,12 @@ __all__ = [
     "lock_pages",
     "prepare_demo",
     "reset_counters",
+    "restore_defaults",
     "set_copy_cost",
     "set_host_memory",
     "set_queue_limit",
     "unlock_pages",
+    "without",
 ]
 
 # What the package's commands ask a module that they load: nothing that they show is the speed of any hardware.

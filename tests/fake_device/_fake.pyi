@@ -34,6 +34,13 @@ def clear_failures() -> None: ...
 def failures_delivered(call: str) -> int: ...
 def take_last_error() -> str: ...
 
+class Feature(enum.Enum):
+    HOST_ALLOCATOR = 0
+    POOL_STREAMS = 1
+    EVENTS = 2
+
+def set_feature(feature: Feature, present: bool) -> None: ...
+
 class CaptureMode(enum.Enum):
     GLOBAL = 0
     THREAD_LOCAL = 1

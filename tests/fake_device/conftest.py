@@ -1,4 +1,4 @@
-"""What every test of the fake accelerator leaves behind: no injected failure, no modelled cost, default memory."""
+"""What every test of the fake accelerator leaves behind, which is nothing, and a process of its own for some."""
 
 import subprocess
 import sys
@@ -15,10 +15,7 @@ Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
     yield
-    fake_device.clear_failures()
-    fake_device.set_copy_cost()
-    fake_device.set_host_memory()
-    fake_device.set_queue_limit()
+    fake_device.restore_defaults()
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
 """What a test does to the fake accelerator: latches, costs, failures, work and memory of special kinds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Literal
 
 import torch
 
 from .native import device_index, fake
+
+FeatureName = Literal["host_allocator", "pool_streams", "events"]
+
+_FEATURES: dict[FeatureName, fake.Feature] = {
+    "host_allocator": fake.Feature.HOST_ALLOCATOR,
+    "pool_streams": fake.Feature.POOL_STREAMS,
+    "events": fake.Feature.EVENTS,
+}
 
 
 class Latch:
@@ -146,6 +156,31 @@ def clear_failures() -> None:
 def last_error() -> str | None:
     """What a failed call of the C interface left on this thread; asking clears it."""
     return fake.take_last_error() or None
+
+
+@contextmanager
+def without(*names: FeatureName) -> Iterator[None]:
+    """Takes features away within a `with` block, so that the device type is one of those that never had them.
+
+    What asks for one gets torch's own error for a backend without it. What was made before stays usable.
+    """
+    if unknown := set(names) - set(_FEATURES):
+        raise ValueError(f"expected features to take away, of {', '.join(_FEATURES)}, got {', '.join(sorted(unknown))}")
+    for name in names:
+        fake.set_feature(_FEATURES[name], False)
+    try:
+        yield
+    finally:
+        for name in names:
+            fake.set_feature(_FEATURES[name], True)
+
+
+def restore_defaults() -> None:
+    """Takes back what a test may have left behind: failures, costs, limits and kinds of host memory."""
+    clear_failures()
+    set_copy_cost()
+    set_queue_limit()
+    set_host_memory()
 
 
 def configure(*, devices: int) -> None:

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -156,6 +156,19 @@ def test_the_c_interface_asks_and_exchanges() -> None:
     assert here(captured.end) is not None
     assert library.fake_stream_is_capturing(stream_handle(captured.stream), ctypes.byref(status)) == 0
     assert status.value == 0
+
+
+@pytest.mark.skipif(not hasattr(torch.Stream, "is_capturing"), reason="expected torch 2.13 or newer, which asks guards")
+def test_torch_asks_the_guard_whether_a_stream_is_captured() -> None:
+    stream = torch.Stream("fake")
+    asked = cast("Any", stream)
+    assert not asked.is_capturing()
+    captured = fake_device.capture(stream)
+    assert asked.is_capturing()
+    captured.end()
+    assert not asked.is_capturing()
+    with fake_device.fail("stream_is_capturing"), pytest.raises(RuntimeError, match="stream_is_capturing failed"):
+        asked.is_capturing()
 
 
 def test_an_unknown_mode_is_refused() -> None:

@@ -8,6 +8,7 @@ import torch
 import fake_device
 
 PENDING = 0xA5
+PAGE = 4096
 
 
 def pinned(count: int) -> torch.Tensor:
@@ -33,6 +34,36 @@ def test_a_copy_to_pageable_memory_is_waited_for() -> None:
     host.copy_(x, non_blocking=True)
     assert host.eq(3).all()
     assert fake_device.counters(0).copies_synchronous == before + 1
+
+
+def test_a_copy_to_pages_locked_in_place_is_asynchronous_and_poisons_them() -> None:
+    x = torch.full((PAGE,), 3, dtype=torch.uint8, device="fake")
+    pages = torch.zeros(2 * PAGE, dtype=torch.uint8)
+    fake_device.lock_pages(pages.data_ptr(), PAGE)
+    before = fake_device.counters(0).copies_synchronous
+    with fake_device.hold_copies():
+        pages[:PAGE].copy_(x, non_blocking=True)
+        done = torch.accelerator.current_stream().record_event()
+        assert not done.query()
+        assert pages[:PAGE].eq(PENDING).all()
+    done.synchronize()
+    assert pages[:PAGE].eq(3).all()
+    assert fake_device.counters(0).copies_synchronous == before
+    pages[PAGE // 2 : PAGE // 2 + PAGE].copy_(x, non_blocking=True)
+    assert fake_device.counters(0).copies_synchronous == before + 1
+    fake_device.unlock_pages(pages.data_ptr(), PAGE)
+    pages[:PAGE].copy_(x, non_blocking=True)
+    assert fake_device.counters(0).copies_synchronous == before + 2
+
+
+def test_a_copy_from_pages_locked_in_place_reads_them_late() -> None:
+    pages = torch.ones(PAGE, dtype=torch.uint8)
+    fake_device.lock_pages(pages.data_ptr(), PAGE)
+    with fake_device.hold_copies():
+        x = pages.to("fake", non_blocking=True)
+        pages.fill_(2)
+    assert x.cpu().eq(2).all()
+    fake_device.unlock_pages(pages.data_ptr(), PAGE)
 
 
 def test_a_copy_from_pinned_memory_reads_it_late_and_from_pageable_memory_at_submit() -> None:

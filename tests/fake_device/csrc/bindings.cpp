@@ -10,6 +10,7 @@
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
+#include "features.h"
 #include "host_allocator.h"
 #include "host_memory.h"
 #include "latch.h"
@@ -93,6 +94,12 @@ PYBIND11_MODULE(_fake, m) {
     m.def("open_copy_gate", &fake::open_copy_gate, WithoutGil());
 
     m.def("set_queue_limit", &fake::set_queue_limit, WithoutGil());
+    py::enum_<fake::Feature>(m, "Feature")
+        .value("HOST_ALLOCATOR", fake::Feature::host_allocator)
+        .value("POOL_STREAMS", fake::Feature::pool_streams)
+        .value("EVENTS", fake::Feature::events);
+    m.def("set_feature", &fake::set_feature);
+
     m.def("set_copy_cost", &fake::set_copy_cost);
     m.def("empty_cache", &fake::empty_cache, WithoutGil());
     m.def("empty_host_cache", [] { fake::host_allocator()->empty_cache(); }, WithoutGil());

@@ -6,10 +6,12 @@
 #include "counters.h"
 #include "device.h"
 #include "failures.h"
+#include "features.h"
 
 namespace fake {
 
 Event* Event::create(bool timing) {
+    TORCH_CHECK(has(Feature::events), "Backend doesn't support events.");
     const int device = driver_device();
     use_device(device);
     check(Call::event_create);

@@ -8,6 +8,7 @@
 #include "device_allocator.h"
 #include "event.h"
 #include "failures.h"
+#include "features.h"
 #include "stream.h"
 
 namespace fake {
@@ -150,6 +151,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
 
 private:
     static c10::Stream take_from_pool(c10::Device device) {
+        TORCH_CHECK(has(Feature::pool_streams), "Backend doesn't support acquiring a stream from pool.");
         check_not_forked();
         check(Call::stream_get);
         const Stream& stream = next_pool_stream(index_of(device));

@@ -5,6 +5,7 @@
 #include <c10/core/Allocator.h>
 
 #include "device.h"
+#include "features.h"
 #include "host_allocator.h"
 #include "host_memory.h"
 #include "memory.h"
@@ -29,7 +30,10 @@ struct Hooks final : at::PrivateUse1HooksInterface {
         return static_cast<c10::DeviceIndex>(before);
     }
     bool isPinnedPtr(const void* data) const override { return is_page_locked(data, 1); }
-    at::Allocator* getPinnedMemoryAllocator() const override { return host_allocator(); }
+    at::Allocator* getPinnedMemoryAllocator() const override {
+        return has(Feature::host_allocator) ? host_allocator()
+                                            : at::PrivateUse1HooksInterface::getPinnedMemoryAllocator();
+    }
     at::Device getDeviceFromPtr(void* data) const override {
         const int device = device_of(data);
         TORCH_CHECK(device >= 0, "expected an address of fake device memory, got ", data);
