@@ -105,7 +105,7 @@ ADDRESS = Step(
         ),
     },
     "-fsanitize=address,undefined -fno-sanitize-recover=undefined",
-    ("libasan.so", "libstdc++.so"),  # ASan looks for the exceptions of the second when it starts
+    ("libasan.so", "libubsan.so", "libstdc++.so"),  # ASan looks for the exceptions of the last when it starts
     {
         # Leaks: Python and torch keep objects for good, and so do we at exit. The core is asked for its own, and the
         # stress run counts what the extension holds.

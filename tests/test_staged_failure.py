@@ -114,7 +114,8 @@ def test_every_step_fails_once(full: tnb.Bridge, fake: ModuleType, tree: list[to
 def test_a_lost_device(full: tnb.Bridge, fake: ModuleType, tree: list[torch.Tensor], call: str) -> None:
     before = live(fake)[1]
     fails = call != "event_query" or full.stats().limit_bytes > 0  # a synchronous copy asks no event
-    with fake.fail(call, sticky=True):
+    # An asynchronous copy ends the context itself when it is reached: a second end, after the revival, would not do.
+    with fake.fail(call, sticky=not call.endswith("_async")):
         for _ in range(3):
             said = attempt(full, tree)
             assert ("fake device" in said) is fails
