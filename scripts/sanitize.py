@@ -101,6 +101,7 @@ ADDRESS = Step(
             "csrc/numpy_array.cpp",
             "byte_strides[dim] = strides[dim] * itemsize;",
             "byte_strides[dim] = strides[dim] * itemsize + 0 * (itemsize << (64 + dim));",
+            "--capture=sys",  # UBSan may end the process before its report is in the log
             "tests/test_staged.py::test_any_size",
         ),
     },
@@ -170,7 +171,17 @@ class SanitizedCopy(Laboratory):
 
     def test_all(self) -> Verdict:
         """Run all tests of the step, also behind one that fails."""
-        command = (sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *self._step.tests)
+        command = (
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=short",
+            "--capture=sys",
+            "-p",
+            "no:cacheprovider",
+            *self._step.tests,
+        )
         return judge(*self._run(command, LIMIT))
 
     def take_reports(self) -> str:
