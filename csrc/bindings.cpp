@@ -94,8 +94,8 @@ private:
     py::list arrays_;
 };
 
-[[noreturn]] void refuse(std::size_t index) {
-    const py::object refused = py::module_::import("torch_np_bridge.errors").attr("LeafRefusedError");
+[[noreturn]] void refuse(const char* error, std::size_t index) {
+    const py::object refused = py::module_::import("torch_np_bridge.errors").attr(error);
     PyErr_SetObject(refused.ptr(), refused(index).ptr());
     throw py::error_already_set();
 }
@@ -117,32 +117,66 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
             throw py::type_error("expected a list of tensors");
         }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
-        if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr) refuse(tensors.size());
-        if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse(tensors.size());
+        if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr)
+            refuse("LeafRefusedError", tensors.size());
+        if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse("LeafRefusedError", tensors.size());
         tensors.push_back(tensor);
     }
     return tensors;
 }
 
-std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, bool fresh, bool snapshot,
-                                bool blocking) {
+std::vector<Destination> take_destinations(const py::list& arrays, const std::vector<at::Tensor>& tensors) {
+    if (arrays.size() != tensors.size()) throw py::value_error("expected as many arrays as tensors");
+    std::vector<Destination> destinations;
+    destinations.reserve(tensors.size());
+    for (const at::Tensor& tensor : tensors) {
+        auto taken = take_destination(arrays[destinations.size()].ptr(), tensor);
+        if (!taken.has_value()) refuse("OutputRefusedError", destinations.size());
+        destinations.push_back(std::move(*taken));
+    }
+    if (const auto overlap = find_overlap(destinations, tensors)) refuse("OutputRefusedError", *overlap);
+    return destinations;
+}
+
+std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, const std::optional<py::list>& out,
+                                bool fresh, bool snapshot, bool blocking) {
     auto& engine = self.cast<Engine&>();
     // Dropped with the GIL: these may be the last references of C++ to what Python knows.
     const std::vector<at::Tensor> tensors = take_tensors(list);
+    const std::vector<Destination> destinations =
+        out.has_value() ? take_destinations(*out, tensors) : std::vector<Destination>();
     Submission submission;
     {
         const GilRelease release;
-        submission = engine.submit(tensors, {fresh, snapshot, blocking});
+        submission = engine.submit(tensors, destinations, {fresh, snapshot, blocking});
     }
     py::list arrays(submission.values.size());
     // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.
     auto pending = std::make_unique<Pending>(self, std::move(submission.transfer), arrays);
     for (std::size_t index = 0; index < submission.values.size(); ++index) {
-        PyObject* array = make_array(std::move(submission.values[index]));
+        HostValues& values = submission.values[index];
+        if (out.has_value()) {
+            arrays[index] = (*out)[index];
+            const auto* tensor = std::get_if<at::Tensor>(&values);
+            if (tensor != nullptr && !fill_array(arrays[index].ptr(), *tensor)) throw py::error_already_set();
+            continue;
+        }
+        PyObject* array = make_array(std::move(values));
         if (array == nullptr) throw py::error_already_set();
         arrays[index] = py::reinterpret_steal<py::object>(array);
     }
     return pending;
+}
+
+py::object empty(Engine& engine, const std::optional<c10::Device>& device, std::size_t bytes) {
+    HostValues values;
+    {
+        const GilRelease release;
+        values = engine.empty(device, bytes);
+    }
+    PyObject* array = make_array(std::move(values));
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
 }
 
 void close(Engine& engine) {
@@ -206,7 +240,9 @@ PYBIND11_MODULE(_C, module) {
     py::class_<tnb::Engine>(module, "Engine")
         .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
-        .def("submit", &tnb::submit, py::arg("tensors"), py::arg("fresh"), py::arg("snapshot"), py::arg("blocking"))
+        .def("submit", &tnb::submit, py::arg("tensors"), py::arg("out"), py::arg("fresh"), py::arg("snapshot"),
+             py::arg("blocking"))
+        .def("empty", &tnb::empty, py::arg("device"), py::arg("bytes"))
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())
         .def("stats", &tnb::stats)
         .def("close", &tnb::close)

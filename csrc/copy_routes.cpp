@@ -1,5 +1,6 @@
 #include "copy_routes.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/core/StorageImpl.h>
@@ -80,6 +81,16 @@ void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t co
 void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void* data) {
     const BelowUserDispatch guard;
     copy_dense(dense, layout.strides, data, /*non_blocking=*/false);
+}
+
+void copy_on_host(const at::Tensor& like, at::IntArrayRef from_strides, void* from, at::IntArrayRef to_strides,
+                  void* to) {
+    const BelowUserDispatch guard;
+    const auto extent = [&like](at::IntArrayRef strides) {
+        return at::detail::computeStorageNbytes(like.sizes(), strides, like.element_size());
+    };
+    host_tensor(to, like.sizes(), to_strides, extent(to_strides), like.dtype())
+        .copy_(host_tensor(from, like.sizes(), from_strides, extent(from_strides), like.dtype()));
 }
 
 at::Tensor to_host(const at::Tensor& source, bool fresh) {

@@ -24,6 +24,10 @@ void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t co
 // Copy a part that for_each_dense_part() gave to ordinary memory, and wait until it is there.
 void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void* data);
 
+// Copy values of the sizes and dtype of `like` from one place in memory to another.
+void copy_on_host(const at::Tensor& like, at::IntArrayRef from_strides, void* from, at::IntArrayRef to_strides,
+                  void* to);
+
 // The values of `source` as a plain tensor on the host, in memory of its own where `fresh` asks for it. Synchronous.
 at::Tensor to_host(const at::Tensor& source, bool fresh);
 

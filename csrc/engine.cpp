@@ -33,6 +33,10 @@ void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
     watched.version = watched.counter.current_version();
 }
 
+bool is_written_by_device(const Destination& out, const at::Tensor& tensor) {
+    return out.dense && out.block && out.block.device_type() == tensor.device().type();
+}
+
 }  // namespace
 
 bool is_plain(const at::Tensor& tensor) {
@@ -74,7 +78,8 @@ std::vector<std::shared_ptr<HostPool>> Engine::pools() {
     return pools;
 }
 
-Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions options) {
+Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vector<Destination>& out,
+                          SubmitOptions options) {
     for (const at::Tensor& tensor : given) {
         if (!tensor.is_cpu() && process_is_forked_child()) throw forked_child_error(tensor.device().str());
     }
@@ -88,7 +93,9 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions op
     for (std::size_t index = 0; index < tensors.size(); ++index) {
         const at::Tensor& tensor = tensors[index];
         HostValues& values = submission.values[index];
+        const Destination* destination = out.empty() ? nullptr : &out[index];
         Layout layout = plan(tensor.sizes(), tensor.strides(), tensor.element_size(), traits_of(tensor, options.fresh));
+        if (destination != nullptr && destination->dense) lay_out_as(destination->strides, tensor.sizes(), layout);
         switch (layout.route) {
             case Route::view:
                 values = tensor;
@@ -98,11 +105,12 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions op
                 break;
             case Route::empty:
                 values = CopiedValues{{}, tensor.scalar_type(), at::DimVector(tensor.sizes()), layout.strides};
+                if (destination != nullptr) values = Delivered{};
                 break;
             case Route::dense:
             case Route::gather: {
                 const std::pair device{tensor.device().type(), tensor.device().index()};
-                by_device[device].push_back({&tensor, &values, std::move(layout), index});
+                by_device[device].push_back({&tensor, &values, std::move(layout), index, destination});
             }
         }
     }
@@ -125,21 +133,40 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions op
 
 void Engine::count(const Leaf& leaf) {
     const auto* copied = std::get_if<CopiedValues>(leaf.values);
-    if (copied != nullptr && std::holds_alternative<HostBlock>(copied->memory)) {
-        bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
-    } else {
-        leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+    const bool pooled = leaf.out == nullptr ? copied != nullptr && std::holds_alternative<HostBlock>(copied->memory)
+                                            : is_written_by_device(*leaf.out, *leaf.tensor);
+    if (pooled) bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
+    if (!pooled && leaf.out == nullptr) leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+}
+
+CopiedValues Engine::empty(std::optional<c10::Device> device, std::size_t bytes) {
+    CopiedValues values{{}, c10::kByte, {static_cast<std::int64_t>(bytes)}, {1}};
+    if (device.has_value() && copies_asynchronously(device->type()) && !process_is_forked_child()) {
+        const std::shared_ptr<HostPool> memory = pool(device->type());
+        HostFences* fences = nullptr;
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            fences = &fences_[device->type()];
+        }
+        HostBlock block = memory->acquire_for_host(bytes, fences->settled(*memory, CopyLane::of(*device)));
+        if (block) {
+            values.memory = std::move(block);
+            return values;
+        }
     }
+    values.memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(bytes));
+    leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
+    return values;
 }
 
 void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
     const c10::DeviceGuard on_device(device);
     CopyLane& lane = CopyLane::of(device);
     lane.sweep();
-    const auto pooled = take_blocks(leaves, *pool(device.type()));
+    auto pooled = take_blocks(leaves, *pool(device.type()));
     std::vector<const Leaf*> unpooled;
     for (const Leaf& leaf : leaves) {
-        if (std::holds_alternative<CopiedValues>(*leaf.values)) continue;
+        if (!std::holds_alternative<at::Tensor>(*leaf.values)) continue;
         // A process that exits has no workers any more.
         if ((options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) || process_is_exiting()) {
             *leaf.values = to_host(*leaf.tensor, /*fresh=*/false);
@@ -153,35 +180,39 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
         ready->record(producer);
         ready->block(lane.stream());
     }
-    if (!pooled.empty()) transfer.add(enqueue(lane, pooled, options));
+    if (!pooled.empty()) transfer.add(enqueue(lane, std::move(pooled), options));
     if (!unpooled.empty()) transfer.add(stage_later(lane, unpooled, options));
 }
 
-std::vector<const Engine::Leaf*> Engine::take_blocks(const std::vector<Leaf>& leaves, HostPool& pool) {
-    std::vector<const Leaf*> pooled;
+std::vector<Engine::PooledLeaf> Engine::take_blocks(const std::vector<Leaf>& leaves, HostPool& pool) {
+    std::vector<PooledLeaf> pooled;
     for (const Leaf& leaf : leaves) {
-        HostBlock block = pool.acquire(leaf.layout.bytes);
-        if (!block) continue;
-        *leaf.values = CopiedValues{std::move(block), leaf.tensor->scalar_type(), at::DimVector(leaf.tensor->sizes()),
-                                    leaf.layout.strides};
-        pooled.push_back(&leaf);
+        if (leaf.out != nullptr) {
+            if (!is_written_by_device(*leaf.out, *leaf.tensor)) continue;
+            pooled.push_back({&leaf, leaf.out->data, leaf.out->block.share()});
+            *leaf.values = Delivered{};
+        } else if (HostBlock block = pool.acquire(leaf.layout.bytes)) {
+            pooled.push_back({&leaf, block.data(), block.share()});
+            *leaf.values = CopiedValues{std::move(block), leaf.tensor->scalar_type(),
+                                        at::DimVector(leaf.tensor->sizes()), leaf.layout.strides};
+        }
     }
     return pooled;
 }
 
-std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options) {
+std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, std::vector<PooledLeaf> leaves, SubmitOptions options) {
     Flight::Cargo cargo;
-    for (const Leaf* leaf : leaves) {
-        cargo.sources.push_back(leaf->tensor->storage());
-        cargo.blocks.push_back(std::get<HostBlock>(std::get<CopiedValues>(*leaf->values).memory).share());
-        if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
+    for (PooledLeaf& pooled : leaves) {
+        cargo.sources.push_back(pooled.leaf->tensor->storage());
+        cargo.blocks.push_back(std::move(pooled.lease));
+        if (!options.snapshot) watch(*pooled.leaf->tensor, pooled.leaf->index, cargo);
     }
     auto completion = lane.event();
     std::exception_ptr failure;
     try {
         const c10::StreamGuard on_copy_stream(lane.stream());
-        for (const Leaf* leaf : leaves) {
-            enqueue_copy(*leaf->tensor, leaf->layout, std::get<CopiedValues>(*leaf->values).data());
+        for (const PooledLeaf& pooled : leaves) {
+            enqueue_copy(*pooled.leaf->tensor, pooled.leaf->layout, pooled.data);
         }
         completion->record(lane.stream());
     } catch (...) {
@@ -211,13 +242,22 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
     staged->rings = limit_->rings;
     staged->pool = pool(lane.device().type());
     for (const Leaf* leaf : leaves) {
-        auto memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
         cargo.sources.push_back(leaf->tensor->storage());
         if (!options.snapshot) watch(*leaf->tensor, leaf->index, cargo);
-        *leaf->values = CopiedValues{memory, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
-                                     leaf->layout.strides};
         // A tensor of our own over the storage: the worker must not drop the last reference to one that Python knows.
-        staged->leaves.push_back({alias(*leaf->tensor), leaf->layout, std::move(memory)});
+        StagedCopy::Leaf& to =
+            staged->leaves.emplace_back(StagedCopy::Leaf{alias(*leaf->tensor), leaf->layout, {}, {}});
+        if (leaf->out != nullptr && leaf->out->dense) {
+            to.memory = {leaf->out->owner, leaf->out->data};
+        } else {
+            const auto block = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
+            to.memory = {block, static_cast<char*>(block->data())};
+            *leaf->values = CopiedValues{block, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
+                                         leaf->layout.strides};
+        }
+        if (leaf->out == nullptr) continue;
+        if (!leaf->out->dense) to.spread = {{leaf->out->owner, leaf->out->data}, leaf->out->strides};
+        *leaf->values = Delivered{};
     }
     staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
     worker_.run([staged] { stage(staged); });

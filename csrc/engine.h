@@ -6,9 +6,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <variant>
 #include <vector>
 
+#include "destination.h"
+#include "host_fences.h"
 #include "host_pool.h"
 #include "layout.h"
 #include "ordinary_memory.h"
@@ -30,8 +33,11 @@ struct CopiedValues {
     void* data() const noexcept;
 };
 
+// The caller's own array has the values, or will have them.
+struct Delivered {};
+
 // All that the array of one leaf needs to know: values that are on the host already, or will be.
-using HostValues = std::variant<at::Tensor, CopiedValues>;
+using HostValues = std::variant<at::Tensor, CopiedValues, Delivered>;
 
 // NumPy's limit, which is also in the words of torch_np_bridge/refusals.py.
 constexpr std::int64_t max_dims = 64;
@@ -60,7 +66,7 @@ struct EngineStats {
     std::size_t budget = 0;  // bytes held by all engines that share the budget
     std::size_t transfers = 0;
     std::size_t bytes_copied = 0;     // to page-locked memory
-    std::size_t leaves_unpooled = 0;  // that went to ordinary memory, since no page-locked memory was to be had
+    std::size_t leaves_unpooled = 0;  // and blocks for the host, in ordinary memory since no other was to be had
 };
 
 struct Submission {
@@ -79,8 +85,14 @@ public:
     ~Engine();
 
     // The tensors must be plain; they are the caller's to drop, with the GIL. Where it throws, nothing is left behind
-    // but copies that are already under way; what they use lives until they have ended.
-    Submission submit(const std::vector<at::Tensor>& tensors, SubmitOptions options);
+    // but copies that are already under way; what they use lives until they have ended. `out`: one for each tensor, or
+    // none at all. Values that come back as a tensor are the caller's to copy there.
+    Submission submit(const std::vector<at::Tensor>& tensors, const std::vector<Destination>& out,
+                      SubmitOptions options);
+
+    // Memory for the host to write to, which a device can read from and write to behind our back, where there is any:
+    // without a device, at the limit and in a forked child it is ordinary.
+    CopiedValues empty(std::optional<c10::Device> device, std::size_t bytes);
 
     // Waits until what this engine started has ended, or the deadline has come; whether it has ended.
     bool wait_for_all(Clock::time_point deadline);
@@ -96,13 +108,20 @@ private:
         const at::Tensor* tensor;
         HostValues* values;
         Layout layout;
-        std::size_t index;  // in the submission
+        std::size_t index;       // in the submission
+        const Destination* out;  // or nullptr
+    };
+    // A leaf that the device copies to page-locked memory.
+    struct PooledLeaf {
+        const Leaf* leaf;
+        void* data;
+        HostBlock lease;
     };
 
     void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
     void count(const Leaf& leaf);
-    std::vector<const Leaf*> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
-    std::shared_ptr<Flight> enqueue(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
+    std::vector<PooledLeaf> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
+    std::shared_ptr<Flight> enqueue(CopyLane& lane, std::vector<PooledLeaf> leaves, SubmitOptions options);
     std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
     std::shared_ptr<HostPool> pool(c10::DeviceType type);
     std::vector<std::shared_ptr<HostPool>> pools();
@@ -111,8 +130,9 @@ private:
     std::atomic<std::size_t> transfers_{0};
     std::atomic<std::size_t> bytes_copied_{0};
     std::atomic<std::size_t> leaves_unpooled_{0};
-    std::mutex mutex_;  // guards the map
+    std::mutex mutex_;  // guards the two maps; fences that are there stay
     std::map<c10::DeviceType, std::shared_ptr<HostPool>> pools_;
+    std::map<c10::DeviceType, HostFences> fences_;
     Worker worker_;
 };
 

@@ -9,19 +9,32 @@
 
 namespace tnb {
 
+namespace {
+
+// Calls `function` with the GIL; not any more once the process exits, since there may be no interpreter then.
+template <class Function>
+bool with_gil(Function&& function) noexcept {
+    if (process_is_exiting()) return false;
+    PyGILState_STATE state{};
+    take_gil_or_park([&state] { state = PyGILState_Ensure(); });
+    function();
+    PyGILState_Release(state);
+    return true;
+}
+
+}  // namespace
+
+std::shared_ptr<void> keep_alive(PyObject* object) {
+    Py_INCREF(object);
+    return {object, [](void* kept) { with_gil([kept] { Py_DECREF(static_cast<PyObject*>(kept)); }); }};
+}
+
 void drop(std::vector<c10::Storage>&& storages) noexcept {
     const bool known_to_python = std::any_of(storages.begin(), storages.end(), [](const c10::Storage& storage) {
         return storage && storage.unsafeGetStorageImpl()->pyobj_slot()->load_pyobj() != nullptr;
     });
     if (!known_to_python) return storages.clear();
-    if (process_is_exiting()) {
-        new std::vector<c10::Storage>(std::move(storages));  // there may be no interpreter any more
-        return;
-    }
-    PyGILState_STATE state{};
-    take_gil_or_park([&state] { state = PyGILState_Ensure(); });
-    storages.clear();
-    PyGILState_Release(state);
+    if (!with_gil([&storages] { storages.clear(); })) new std::vector<c10::Storage>(std::move(storages));
 }
 
 }  // namespace tnb

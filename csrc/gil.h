@@ -4,6 +4,7 @@
 #include <c10/core/Storage.h>
 #include <unistd.h>
 
+#include <memory>
 #include <vector>
 
 namespace tnb {
@@ -33,6 +34,9 @@ public:
 private:
     PyThreadState* state_;
 };
+
+// Keeps a Python object alive, and is dropped by any thread, with or without the GIL. Made with the GIL.
+std::shared_ptr<void> keep_alive(PyObject* object);
 
 // Lets go of storages, from a thread with or without the GIL. Torch takes the GIL where the last reference of C++ to a
 // storage goes that Python knows, and does so where it cannot be parked: so it is taken here, for those only.

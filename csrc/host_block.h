@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <utility>
 
+namespace c10 {
+enum class DeviceType : signed char;
+}
+
 namespace tnb {
 
 class HostPool;
@@ -59,6 +63,8 @@ public:
 
     explicit operator bool() const noexcept { return node_ != nullptr; }
     void* data() const noexcept { return node_ == nullptr ? nullptr : node_->data; }
+    // The device type that copies to it behind our back. Not of an empty lease.
+    c10::DeviceType device_type() const noexcept;
 
 private:
     HostNode* node_ = nullptr;

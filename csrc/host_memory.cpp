@@ -73,6 +73,8 @@ public:
         return gone;
     }
 
+    c10::DeviceType device_type() const noexcept override { return type_; }
+
     bool shared_with_children() const noexcept override { return true; }
 
 private:

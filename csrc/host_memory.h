@@ -34,6 +34,8 @@ public:
     // have gone since the last call. What others left in a cache behind this memory goes only with `others` or when
     // there is something of ours to give back: it is of use to them.
     virtual std::size_t reclaim(Clock::time_point deadline, bool others) noexcept = 0;
+    // The device type that copies to it behind our back.
+    virtual c10::DeviceType device_type() const noexcept = 0;
     // Whether a forked child sees what its parent writes to it, as with what drivers allocate.
     virtual bool shared_with_children() const noexcept = 0;
 };

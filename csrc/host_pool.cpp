@@ -33,6 +33,10 @@ HostBlock::~HostBlock() {
     }
 }
 
+c10::DeviceType HostBlock::device_type() const noexcept {
+    return node_->pool->memory_->device_type();
+}
+
 struct HostPool::Registry {
     std::mutex mutex;
     std::vector<std::shared_ptr<HostPool>> pools;

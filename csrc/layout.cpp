@@ -41,6 +41,14 @@ Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize
     return layout;
 }
 
+void lay_out_as(at::IntArrayRef strides, at::IntArrayRef sizes, Layout& layout) {
+    if (layout.route != Route::dense && layout.route != Route::gather) return;
+    for (std::size_t dim = 0; dim < sizes.size(); ++dim) {
+        if (sizes[dim] > 1 && strides[dim] != layout.strides[dim]) layout.route = Route::gather;
+    }
+    layout.strides.assign(strides.begin(), strides.end());
+}
+
 Slabs slabs(at::IntArrayRef sizes, at::IntArrayRef dense_strides, std::size_t itemsize, std::size_t limit) {
     Slabs result{0, 1};
     std::int64_t outermost = 0;

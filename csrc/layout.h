@@ -32,6 +32,9 @@ struct Layout {
 
 Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize, const LeafTraits& traits);
 
+// The same for a destination that is there already, and dense.
+void lay_out_as(at::IntArrayRef strides, at::IntArrayRef sizes, Layout& layout);
+
 // Slabs of a destination along its outermost dimension, each at most `limit` bytes or one slice.
 struct Slabs {
     std::int64_t dim;

@@ -4,9 +4,11 @@
 #include <Python.h>
 #include <numpy/arrayobject.h>
 
+#include <algorithm>
 #include <new>
 
 #include "dtypes.h"
+#include "gil.h"
 
 namespace tnb {
 namespace {
@@ -93,6 +95,7 @@ PyObject* make_view(const at::Tensor& tensor) {
 
 PyObject* make_array(HostValues values) {
     if (const auto* tensor = std::get_if<at::Tensor>(&values)) return make_view(*tensor);
+    TORCH_INTERNAL_ASSERT(std::holds_alternative<CopiedValues>(values), "an array of the caller's is there already");
     auto& copied = std::get<CopiedValues>(values);
     void* data = copied.data();  // before the memory moves: arguments are evaluated in any order
     if (auto* block = std::get_if<HostBlock>(&copied.memory)) {
@@ -100,6 +103,81 @@ PyObject* make_array(HostValues values) {
     }
     return make_array(copied.dtype, copied.sizes, copied.strides, data, &ordinary_owner,
                       std::get<std::shared_ptr<OrdinaryBlock>>(std::move(copied.memory)));
+}
+
+namespace {
+
+// The lease under an array, through the arrays that it is a view of.
+const HostBlock* lease_of(PyArrayObject* array) {
+    PyObject* base = PyArray_BASE(array);
+    while (base != nullptr && PyArray_Check(base)) base = PyArray_BASE(reinterpret_cast<PyArrayObject*>(base));
+    if (base == nullptr || Py_TYPE(base) != &block_owner) return nullptr;
+    return &reinterpret_cast<Owner<HostBlock>*>(base)->memory;
+}
+
+// Dimensions in the order of their strides, the innermost first; those of one element have no say.
+at::DimVector by_stride(at::IntArrayRef sizes, at::IntArrayRef strides) {
+    at::DimVector dims;
+    for (std::size_t dim = 0; dim < sizes.size(); ++dim) {
+        if (sizes[dim] > 1) dims.push_back(static_cast<std::int64_t>(dim));
+    }
+    std::sort(dims.begin(), dims.end(), [strides](auto a, auto b) { return strides[a] < strides[b]; });
+    return dims;
+}
+
+}  // namespace
+
+std::optional<Destination> take_destination(PyObject* object, const at::Tensor& tensor) {
+    if (!PyArray_Check(object)) return std::nullopt;
+    auto* array = reinterpret_cast<PyArrayObject*>(object);
+    auto* expected = reinterpret_cast<PyArray_Descr*>(numpy_dtype(tensor.scalar_type()));
+    if (!PyArray_EquivTypes(PyArray_DESCR(array), expected) || !PyArray_ISBEHAVED(array)) return std::nullopt;
+    if (at::IntArrayRef(PyArray_DIMS(array), static_cast<std::size_t>(PyArray_NDIM(array))) != tensor.sizes()) {
+        return std::nullopt;
+    }
+    Destination out;
+    out.data = static_cast<char*>(PyArray_DATA(array));
+    const auto itemsize = static_cast<npy_intp>(tensor.element_size());
+    for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) {
+        const npy_intp stride = PyArray_STRIDE(array, static_cast<int>(dim));
+        if (tensor.size(dim) > 1 && stride % itemsize != 0) return std::nullopt;
+        out.strides.push_back(tensor.size(dim) > 1 ? stride / itemsize : 1);
+    }
+    out.dense = true;
+    out.owner = keep_alive(object);
+    if (tensor.numel() == 0) return out;
+    std::int64_t reached = 1;  // elements of the dimensions so far, gaps included
+    for (const std::int64_t dim : by_stride(tensor.sizes(), out.strides)) {
+        if (out.strides[dim] < reached) return std::nullopt;  // backwards, or over itself
+        out.dense = out.dense && out.strides[dim] == reached;
+        reached = out.strides[dim] * tensor.size(dim);
+    }
+    if (const HostBlock* lease = lease_of(array)) out.block = lease->share();
+    return out;
+}
+
+std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinations,
+                                        const std::vector<at::Tensor>& tensors) {
+    std::vector<std::size_t> order;
+    for (std::size_t index = 0; index < destinations.size(); ++index) {
+        if (destinations[index].dense && tensors[index].numel() > 0) order.push_back(index);
+    }
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return destinations[a].data < destinations[b].data; });
+    for (std::size_t step = 1; step < order.size(); ++step) {
+        const std::size_t before = order[step - 1];
+        if (destinations[before].data + tensors[before].nbytes() > destinations[order[step]].data) return order[step];
+    }
+    return std::nullopt;
+}
+
+bool fill_array(PyObject* array, const at::Tensor& host_tensor) {
+    PyObject* values = make_view(host_tensor);
+    if (values == nullptr) return false;
+    const int status =
+        PyArray_CopyInto(reinterpret_cast<PyArrayObject*>(array), reinterpret_cast<PyArrayObject*>(values));
+    Py_DECREF(values);
+    return status == 0;
 }
 
 }  // namespace tnb

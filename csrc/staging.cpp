@@ -114,12 +114,17 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
         ring = staged->rings->take(type, *staged->pool);
         for (const StagedCopy::Leaf& leaf : staged->leaves) {
             for_each_dense_part(leaf.source, leaf.layout, [&](const at::Tensor& dense, std::size_t offset) {
-                char* destination = static_cast<char*>(leaf.destination->data()) + offset;
+                char* destination = leaf.memory.get() + offset;
                 if (ring == nullptr) return copy_to_ordinary_memory(dense, leaf.layout, destination);
                 ring->copy(lane, dense, destination);
             });
         }
         if (ring != nullptr) ring->drain();
+        for (const StagedCopy::Leaf& leaf : staged->leaves) {
+            if (leaf.spread.memory == nullptr) continue;
+            copy_on_host(leaf.source, leaf.layout.strides, leaf.memory.get(), leaf.spread.strides,
+                         leaf.spread.memory.get());
+        }
     } catch (...) {
         failure = std::current_exception();
     }

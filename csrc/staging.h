@@ -16,7 +16,6 @@ namespace tnb {
 
 class CopyLane;
 class HostPool;
-class OrdinaryBlock;
 
 // A few page-locked chunks through which a device reaches ordinary memory: while one chunk is emptied by the host, the
 // next ones are filled by the device. Used by one thread at a time, the worker of an engine.
@@ -73,10 +72,16 @@ private:
 
 // Leaves of one device on their way to ordinary memory. Holds what the copies use, the destinations too.
 struct StagedCopy {
+    // Where dense values go in the end that are to have gaps between them.
+    struct Spread {
+        std::shared_ptr<char> memory;
+        at::DimVector strides;  // in elements
+    };
     struct Leaf {
         at::Tensor source;
         Layout layout;
-        std::shared_ptr<OrdinaryBlock> destination;
+        std::shared_ptr<char> memory;
+        Spread spread;
     };
 
     CopyLane* lane;

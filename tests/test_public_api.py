@@ -74,7 +74,7 @@ def test_functions_have_the_signatures_of_the_methods(name: str) -> None:
     assert [(p.name, p.kind, p.default) for p in function.parameters.values()] == [
         (p.name, p.kind, p.default) for p in method
     ]
-    options = list(function.parameters.values())[1:]
+    options = [] if name == "empty" else list(function.parameters.values())[1:]  # that is as NumPy has it
     assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in options)
 
 
@@ -92,8 +92,8 @@ print(list(signature.parameters), inspect.getdoc(tnb.to_numpy).splitlines()[0])
 """
     assert_silent(
         run_script(script, TORCH_NP_BRIDGE_ENGINE=engine),
-        output="[('copy', 'KEYWORD_ONLY', None)]\n"
-        "['tree', 'copy'] The arrays of a tree of tensors, in the same structure.\n",
+        output="[('copy', 'KEYWORD_ONLY', None), ('out', 'KEYWORD_ONLY', None)]\n"
+        "['tree', 'copy', 'out'] The arrays of a tree of tensors, in the same structure.\n",
     )
 
 

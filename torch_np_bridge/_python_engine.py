@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from . import refusals
+from . import outputs, refusals
 from .dtypes import CARRIERS, NUMPY_DTYPES
-from .errors import LeafRefusedError
+from .errors import LeafRefusedError, OutputRefusedError
 
 Array = np.ndarray[Any, Any]
 
@@ -50,21 +50,32 @@ class PythonEngine:
 
     def __init__(self) -> None:
         self._transfers = 0
+        self._unpooled = 0
 
-    def submit(self, tensors: Sequence[torch.Tensor], fresh: bool, snapshot: bool, blocking: bool) -> Finished:
+    def submit(
+        self, tensors: Sequence[torch.Tensor], out: Sequence[Any] | None, fresh: bool, snapshot: bool, blocking: bool
+    ) -> Finished:
         # As in C++: neither a subclass nor a mode that the caller has entered is asked about our copies.
         with torch._C.DisableTorchFunction():
             for index, tensor in enumerate(tensors):
                 if refusals.reason(tensor) is not None:
                     raise LeafRefusedError(index)
+            if out is not None:
+                _check(tensors, out)
             try:
                 # A mode of the dispatcher or a transform (fake tensors, torch.func.grad, …)
                 with _disable_current_modes(), torch._C._DisableFuncTorch():
                     arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
+                    for target, array in zip(out or (), arrays, strict=False):
+                        np.copyto(target, array)
             except Exception as error:
                 return Finished([], error)
             self._transfers += any(not tensor.is_cpu for tensor in tensors)
-            return Finished(arrays, None)
+            return Finished(arrays if out is None else list(out), None)
+
+    def empty(self, device: torch.device | None, bytes: int) -> Array:
+        self._unpooled += 1
+        return np.empty(bytes, np.uint8)
 
     def close(self) -> None:
         """Nothing is ever in flight."""
@@ -73,10 +84,19 @@ class PythonEngine:
         """Nothing is page-locked."""
 
     def stats(self) -> dict[str, int]:
-        return {"transfers": self._transfers}
+        return {"transfers": self._transfers, "unpooled_leaves": self._unpooled}
 
     def front(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
+
+
+def _check(tensors: Sequence[torch.Tensor], out: Sequence[Any]) -> None:
+    for index, (tensor, array) in enumerate(zip(tensors, out, strict=True)):
+        if outputs.obstacle(tensor, array) is not None:
+            raise OutputRefusedError(index)
+    overlap = outputs.overlapping(tensors, out)
+    if overlap is not None:
+        raise OutputRefusedError(overlap)
 
 
 def _convert(tensor: torch.Tensor, fresh: bool) -> Array:

@@ -20,7 +20,8 @@ class Stats:
         allocations: how many slabs were ever allocated; a steady loop adds none.
         transfers: submissions that copied from an accelerator.
         copied_bytes: bytes that were copied to page-locked memory.
-        unpooled_leaves: tensors that went to ordinary memory, since the limit was reached or nothing could be locked.
+        unpooled_leaves: tensors that went to ordinary memory, and arrays of ``empty()`` that are in it, since the limit
+            was reached or nothing could be locked.
     """
 
     limit_bytes: int = 0

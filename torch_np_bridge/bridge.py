@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from . import engine as engines
-from . import refusals, trees
+from . import outputs, refusals, trees
 from ._stats import Stats
 from .config import EngineChoice, engine_choice
-from .errors import LeafRefusedError, UnsupportedTensorError
-from .memory_limit import parse_bytes
+from .dtypes import NUMPY_DTYPES
+from .engine import Array
+from .errors import LeafRefusedError, OutputRefusedError, UnsupportedTensorError
+from .memory_limit import MOST, parse_bytes
 from .transfer import Transfer
 
 
@@ -37,15 +44,31 @@ class Bridge:
         self._engine = self._selection.engine
         self._closed = False
 
-    def to_numpy(self, tree: Any, *, copy: bool | None = None) -> Any:
+    def to_numpy(self, tree: Any, *, copy: bool | None = None, out: Any = None) -> Any:
         """See :func:`torch_np_bridge.to_numpy`."""
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"expected copy to be None, True or False, got {copy!r}")
-        return self._submit(tree, copy, snapshot=False, blocking=True).result()
+        if copy is not None and out is not None:
+            raise TypeError("expected either copy or out, got both; with out the values always go to its arrays")
+        return self._submit(tree, copy, out, snapshot=False, blocking=True).result()
 
-    def to_numpy_async(self, tree: Any, *, snapshot: bool = False) -> Transfer:
+    def to_numpy_async(self, tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
         """See :func:`torch_np_bridge.to_numpy_async`."""
-        return self._submit(tree, None, snapshot, blocking=False)
+        return self._submit(tree, None, out, snapshot, blocking=False)
+
+    def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
+        """See :func:`torch_np_bridge.empty`."""
+        self._require_open()
+        wanted = np.dtype(dtype)
+        if wanted not in NUMPY_DTYPES.values():
+            raise TypeError(f"expected a dtype that a tensor can have, got {wanted}; use numpy.empty for others")
+        sizes = _sizes(shape)
+        size = math.prod(sizes)
+        if size == 0:
+            return np.empty(sizes, wanted)
+        if size * wanted.itemsize > MOST:
+            raise ValueError(f"expected an array that memory can hold, got shape {sizes} of {wanted}")
+        return self._engine.empty(engines.current_device(), size * wanted.itemsize).view(wanted).reshape(sizes)
 
     def engine_info(self) -> engines.EngineInfo:
         """See :func:`torch_np_bridge.engine_info`."""
@@ -76,9 +99,12 @@ class Bridge:
     ) -> None:
         self.close()
 
-    def _submit(self, tree: Any, copy: bool | None, snapshot: bool, blocking: bool) -> Transfer:
+    def _require_open(self) -> None:
         if self._closed:
             raise RuntimeError("expected an open Bridge, got a closed one; make a new Bridge or use the functions")
+
+    def _submit(self, tree: Any, copy: bool | None, out: Any, snapshot: bool, blocking: bool) -> Transfer:
+        self._require_open()
         # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
         if issubclass(type(tree), torch.Tensor):
             tensors, spec, positions = [tree], None, [0]
@@ -95,8 +121,13 @@ class Bridge:
                 obstacle = refusals.reason(tensor) is None and refusals.obstacle_to_view(tensor)
                 if obstacle:
                     raise ValueError(f"{trees.path(spec, position)}: {obstacle}")
+        targets = None if out is None else outputs.match(out, spec, positions)
         try:
-            pending = self._engine.submit(tensors, copy is True, snapshot, blocking)
+            pending = self._engine.submit(tensors, targets, copy is True, snapshot, blocking)
+        except OutputRefusedError as refused:
+            assert targets is not None
+            error = outputs.refusal(tensors[refused.index], targets[refused.index])
+            raise type(error)(f"out for {trees.path(spec, positions[refused.index])}: {error}") from None
         except LeafRefusedError as refused:
             text = refusals.describe(tensors[refused.index])
             raise UnsupportedTensorError(f"{trees.path(spec, positions[refused.index])}: {text}") from None
@@ -106,7 +137,7 @@ class Bridge:
 _default = Bridge()
 
 
-def _to_numpy(tree: Any, *, copy: bool | None = None) -> Any:
+def _to_numpy(tree: Any, *, copy: bool | None = None, out: Any = None) -> Any:
     """The arrays of a tree of tensors, in the same structure.
 
     Args:
@@ -114,16 +145,21 @@ def _to_numpy(tree: Any, *, copy: bool | None = None) -> Any:
             with torch's pytree or with optree. Leaves that are no tensors, NumPy arrays too, pass through untouched.
         copy: as in ``numpy.asarray``. ``None`` shares memory where possible (tensors on the CPU) and copies otherwise;
             ``True`` always gives fresh memory; ``False`` never copies.
+        out: a tree of the same structure with arrays to fill, each of the shape and dtype of its tensor. The device
+            writes to memory of :func:`empty` directly, to any other by way of page-locked memory. What it has in the
+            place of leaves that are no tensors is not looked at.
 
     Returns:
         For each tensor ``x`` what ``x.detach().cpu().resolve_conj().resolve_neg().numpy()`` gives, bit for bit, with
-        its shape, strides and dtype; bfloat16 and the float8 kinds come as the ``ml_dtypes`` with the same bits.
+        its shape, strides and dtype; bfloat16 and the float8 kinds come as the ``ml_dtypes`` with the same bits. With
+        ``out`` its very arrays, which keep their strides.
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
-        ValueError: ``copy=False`` and a tensor cannot be shared.
+        ValueError: ``copy=False`` and a tensor cannot be shared, or an array of ``out`` does not fit its tensor.
+        TypeError: an array of ``out`` has another dtype, or is none; or both ``copy`` and ``out`` are given.
     """
-    return _default.to_numpy(tree, copy=copy)
+    return _default.to_numpy(tree, copy=copy, out=out)
 
 
 _to_numpy.__name__ = _to_numpy.__qualname__ = "to_numpy"
@@ -131,7 +167,7 @@ _to_numpy.__module__ = "torch_np_bridge"
 to_numpy = _default._engine.front(_to_numpy)
 
 
-def to_numpy_async(tree: Any, *, snapshot: bool = False) -> Transfer:
+def to_numpy_async(tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
     """Start copying a tree of tensors to the host and return at once.
 
     The copy runs on a stream of its own, after everything that was submitted to the current stream of each tensor's
@@ -139,16 +175,41 @@ def to_numpy_async(tree: Any, *, snapshot: bool = False) -> Transfer:
 
     Args:
         tree: as in :func:`to_numpy`. Tensors on the CPU are shared, not copied.
+        out: as in :func:`to_numpy`. Its arrays are not to be read before the Transfer is done, nor used by another one;
+            those of tensors on the CPU are filled at once.
         snapshot: clone each tensor first, on its own device and on the current stream, so that the caller may overwrite
             it at once (static outputs of CUDA graphs); tensors on the CPU are copied.
 
     Returns:
-        A :class:`Transfer`; its ``result()`` is what ``to_numpy(tree)`` returns.
+        A :class:`Transfer`; its ``result()`` is what ``to_numpy(tree, out=out)`` returns.
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
+        ValueError, TypeError: an array of ``out`` does not fit its tensor. Nothing was enqueued.
     """
-    return _default.to_numpy_async(tree, snapshot=snapshot)
+    return _default.to_numpy_async(tree, out=out, snapshot=snapshot)
+
+
+def empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """An array for ``out=``, in page-locked memory that the current accelerator writes to directly.
+
+    Its values are arbitrary. Where there is no accelerator, with the Python engine and at the limit the memory is
+    ordinary, which works alike and more slowly; ``stats().unpooled_leaves`` counts it. Memory that another array had
+    is given out only when what was submitted to the current stream before this call has passed, so that a copy of that
+    array back to the device is not disturbed.
+
+    Args:
+        shape: the sizes, an integer or a sequence of them.
+        dtype: a NumPy dtype that a tensor can have, those of ``ml_dtypes`` included.
+
+    Returns:
+        A C-contiguous, writable ``numpy.ndarray``, aligned to 128 bytes where it is page-locked.
+
+    Raises:
+        TypeError: no tensor has such a dtype.
+        ValueError: a size is negative, or the array is larger than any memory.
+    """
+    return _default.empty(shape, dtype)
 
 
 def engine_info() -> engines.EngineInfo:
@@ -181,5 +242,13 @@ def trim() -> None:
     _default.trim()
 
 
-for _public in (Bridge, to_numpy_async, engine_info, stats, trim):
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, SupportsIndex) else tuple(shape)
+    sizes = tuple(map(operator.index, sizes))
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"expected sizes that are not negative, got {sizes}")
+    return sizes
+
+
+for _public in (Bridge, empty, to_numpy_async, engine_info, stats, trim):
     _public.__module__ = "torch_np_bridge"

@@ -51,15 +51,22 @@ class Engine(Protocol):
     @property
     def name(self) -> Literal["native", "python"]: ...
 
-    def submit(self, tensors: Sequence[torch.Tensor], fresh: bool, snapshot: bool, blocking: bool) -> Pending:
+    def submit(
+        self, tensors: Sequence[torch.Tensor], out: Sequence[Any] | None, fresh: bool, snapshot: bool, blocking: bool
+    ) -> Pending:
         """Start the copies of ``tensors``, or views of them where they are on the CPU and neither flag is set.
 
+        ``out`` has an array for each tensor that is filled and given back; where it is ``None`` they are made.
         ``fresh`` asks for memory of its own for each array, ``snapshot`` for the values of this moment,
         and ``blocking`` says that the caller is going to wait at once.
 
-        Raises :class:`~torch_np_bridge.errors.LeafRefusedError` before anything is enqueued. Errors of the copies
+        Raises :class:`~torch_np_bridge.errors.LeafRefusedError` or
+        :class:`~torch_np_bridge.errors.OutputRefusedError` before anything is enqueued. Errors of the copies
         themselves belong to the returned :class:`Pending`.
         """
+
+    def empty(self, device: torch.device | None, bytes: int) -> Array:
+        """So many bytes for the host to write to, page-locked for ``device`` where that can be had."""
 
     def close(self) -> None:
         """Wait for what is in flight. Arrays that are alive stay valid."""
@@ -189,6 +196,15 @@ def describe(selection: Selection) -> EngineInfo:
             "python": platform.python_version(),
         },
     )
+
+
+def current_device() -> torch.device | None:
+    """The accelerator that the calling thread uses; ``None`` where there is none."""
+    if not torch.accelerator.is_available():
+        return None
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None
+    return torch.device(accelerator.type, torch.accelerator.current_device_index())
 
 
 def _devices() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Exceptions of the package: three that callers see, one that travels from an engine to the words."""
+"""Exceptions of the package: three that callers see, two that travel from an engine to the words."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class SourceMutatedError(_InspectableError, RuntimeError):
 
 class LeafRefusedError(Exception):
     """An engine cannot take the tensor at ``index`` of its list; the caller knows the path and finds the words."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class OutputRefusedError(Exception):
+    """An engine cannot write to the array at ``index`` of its list; the caller knows the path and finds the words."""
 
     def __init__(self, index: int) -> None:
         super().__init__(index)

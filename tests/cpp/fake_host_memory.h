@@ -55,6 +55,8 @@ public:
         return gone;
     }
 
+    c10::DeviceType device_type() const noexcept override { return c10::DeviceType{1}; }
+
     bool shared_with_children() const noexcept override { return shared_; }
 
     void refuse_once() { refuse_ = true; }
