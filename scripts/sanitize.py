@@ -77,8 +77,8 @@ CORE = Step(
         "data race": _fault(
             "pool-without-its-lock",
             "csrc/host_pool.cpp",
-            "    const std::lock_guard<std::mutex> lock(mutex_);\n    collect_returned();\n    const auto same_size",
-            "    collect_returned();\n    const auto same_size",
+            "    const std::lock_guard<std::mutex> lock(mutex_);\n    collect_returned();\n    return arena_.take",
+            "    collect_returned();\n    return arena_.take",
             "--noconftest",
             "tests/test_cpp_core.py::test_under_many_threads[host_pool-thread]",
         )
