@@ -1,9 +1,11 @@
 #include "host_memory.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/CachingHostAllocator.h>
 #include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <iterator>
 #include <mutex>
@@ -39,15 +41,15 @@ public:
     }
 
     void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
-        void* const seen_by_child = inherited ? allocation.data : nullptr;
         if (inherited) {
             const std::lock_guard<std::mutex> lock(mutex_);
-            inherited_.push_back(seen_by_child);
+            inherited_.push_back(allocation.data);
         }
+        const std::size_t failures = failures_.load();
         delete static_cast<at::DataPtr*>(allocation.handle);
         // Only now: the events that are recorded for it must come behind those of the allocator.
         const std::lock_guard<std::mutex> lock(mutex_);
-        freed_.push_back({slab_bytes, seen_by_child, {}, false});
+        freed_.push_back({allocation.data, slab_bytes, failures, {}, false});
     }
 
     std::size_t reclaim(Clock::time_point deadline, bool others) noexcept override {
@@ -60,16 +62,15 @@ public:
                                             [&](Freed& memory) { return memory.has_passed(type_, deadline); });
         const bool any = waiting != freed.begin();
         const bool emptied = (others || any) && empty_cache();
+        const auto kept = std::partition(freed.begin(), waiting,
+                                         [&](const Freed& memory) { return emptied && !memory.is_lost(type_); });
         std::size_t gone = 0;
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (emptied) {
-            for (auto memory = freed.begin(); memory != waiting; ++memory) {
-                gone += memory->bytes;
-                std::erase(inherited_, memory->seen_by_child);
-            }
+        for (auto memory = freed.begin(); memory != kept; ++memory) {
+            gone += memory->bytes;
+            std::erase(inherited_, memory->data);
         }
-        freed_.insert(freed_.end(), std::make_move_iterator(emptied ? waiting : freed.begin()),
-                      std::make_move_iterator(freed.end()));
+        freed_.insert(freed_.end(), std::make_move_iterator(kept), std::make_move_iterator(freed.end()));
         return gone;
     }
 
@@ -83,8 +84,9 @@ private:
     // Torch's allocator has noted the copies to a block, and keeps a freed one until an event that it records then, on
     // the streams of those copies, has passed. Events of ours, recorded later on the same streams, tell when.
     struct Freed {
+        void* data;
         std::size_t bytes;
-        void* seen_by_child;  // where a forked child still maps it
+        std::size_t failures;  // to empty the cache, before this came to lie in it
         std::vector<std::pair<c10::Device, std::shared_ptr<c10::Event>>> events;
         bool recorded;
 
@@ -94,6 +96,17 @@ private:
                 return wait_until(deadline, [this] { return std::all_of(events.begin(), events.end(), passed); });
             } catch (const std::exception&) {
                 return false;
+            }
+        }
+
+        // What the driver refuses to free is in torch's cache no more, nor is what was to be freed after it: both stay
+        // page-locked for good.
+        bool is_lost(c10::DeviceType type) const noexcept {
+            if (failures == failures_.load()) return false;
+            try {
+                return at::globalContext().getAcceleratorHooksInterface(type).isPinnedPtr(data);
+            } catch (const std::exception&) {
+                return true;
             }
         }
 
@@ -115,12 +128,13 @@ private:
         }
     };
 
-    // False where the device did not take something back: that stays in the cache, where the next call finds it.
+    // False where the driver did not take something back.
     bool empty_cache() noexcept {
         try {
             allocator_->empty_cache();
             return true;
         } catch (const std::exception&) {
+            failures_.fetch_add(1);
             return false;
         }
     }
@@ -130,6 +144,7 @@ private:
         return std::find(inherited_.begin(), inherited_.end(), data) != inherited_.end();
     }
 
+    static inline std::atomic<std::size_t> failures_{0};  // to empty the cache, which all pools have in common
     const c10::DeviceType type_;
     at::HostAllocator* const allocator_;
     std::mutex mutex_;  // guards what follows

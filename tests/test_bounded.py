@@ -228,6 +228,22 @@ def test_memory_that_the_allocator_keeps_stays_counted(native: EngineChoice, qui
         assert live(quiet) <= base
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_memory_that_the_driver_does_not_free_stays_counted(native: EngineChoice, quiet: ModuleType, step: int) -> None:
+    """Torch's cache forgets what the driver refuses, which is held for good then; the other slab goes the next time."""
+    base = live(quiet)
+    with tnb.Bridge(engine=native, pinned_limit=RING) as bridge:
+        bridge.to_numpy([numbers(1), numbers(3)])
+        torch.accelerator.synchronize()
+        with quiet.fail("host_free", after=step) as failure:
+            bridge.trim()
+        assert failure.delivered == 1
+        assert bridge.stats().held_bytes == 5 * MIB >= live(quiet) - base > 0
+        bridge.trim()
+        assert bridge.stats().limit_held_bytes == bridge.stats().held_bytes == live(quiet) - base
+        assert page_locked(bridge.to_numpy(numbers(0.1)))
+
+
 def test_a_bridge_with_a_limit_of_its_own(native: EngineChoice, quiet: ModuleType) -> None:
     with tnb.Bridge(engine=native, pinned_limit="4MiB") as own, tnb.Bridge(engine=native) as shared:
         assert own.stats().limit_bytes == own.engine_info().limit == 4 * MIB

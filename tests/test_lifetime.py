@@ -40,6 +40,17 @@ def test_the_source_may_be_dropped_in_flight(native_bridge: tnb.Bridge, accelera
     assert (gathered == 7).all()
 
 
+def test_the_source_outlives_what_its_stream_does_next(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """Only the copy is held: the producer has used again what was freed before it reads."""
+    source = fill(7)
+    with fake.hold_copies():
+        transfer = native_bridge.to_numpy_async(source)
+        del source
+        churn("fake")
+        wait_until(torch.accelerator.current_stream().record_event().query)
+    assert (transfer.result() == 7).all()
+
+
 def test_memory_of_other_allocators_is_kept_too(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     source = fake.foreign_tensor(torch.full((SIZE,), 7.0), "fake")
     with fake.hold():

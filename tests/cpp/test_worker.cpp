@@ -1,21 +1,42 @@
-// The worker without torch: many threads give jobs, wait, ask for sweeps, and drop workers that have jobs left.
+// The worker without torch: many threads give jobs, wait, ask for sweeps, and drop workers that have jobs left; the
+// system refuses a thread.
 //
 //     test_worker SEED TURNS
 
 #include "worker.h"
 
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <future>
 #include <memory>
 #include <random>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "check.h"
 #include "copy_lane.h"
+
+namespace {
+
+// Whether this thread is refused new ones.
+thread_local bool no_thread_to_be_had = false;
+
+}  // namespace
+
+// In front of the system's own, which it hands on to.
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) {
+    if (no_thread_to_be_had) return EAGAIN;
+    static const auto next = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
+    return next(thread, attributes, start, argument);
+}
 
 namespace {
 
@@ -56,6 +77,27 @@ void a_worker_that_is_dropped_does_what_it_was_given() {
 void a_sweep_goes_on_until_nothing_is_in_flight() {
     Worker worker;
     CopyLane::instance().start_flights(20);
+    worker.sweep_lanes();
+    CHECK(tnb::wait_until(patience(), [] { return CopyLane::instance().idle(); }));
+}
+
+// A job that is refused is not run, also not when there is a thread again.
+void a_refused_thread_is_asked_for_again() {
+    Worker worker;
+    CopyLane::instance().start_flights(1);
+    bool refused = false;
+    no_thread_to_be_had = true;
+    worker.sweep_lanes();
+    try {
+        worker.run([] { CHECK(false); });
+    } catch (const std::system_error&) {
+        refused = true;
+    }
+    no_thread_to_be_had = false;
+    CHECK(refused && !CopyLane::instance().idle());
+    bool ran = false;
+    worker.run([&ran] { ran = true; });
+    CHECK(worker.wait_idle(patience()) && ran);
     worker.sweep_lanes();
     CHECK(tnb::wait_until(patience(), [] { return CopyLane::instance().idle(); }));
 }
@@ -121,6 +163,7 @@ int main(int count, char** arguments) {
     jobs_run_in_the_order_in_which_they_are_given();
     a_worker_that_is_dropped_does_what_it_was_given();
     a_sweep_goes_on_until_nothing_is_in_flight();
+    a_refused_thread_is_asked_for_again();
     many_threads(std::strtoull(arguments[1], nullptr, 10), std::atoi(arguments[2]));
     an_exit_stops_a_worker_that_has_jobs_left();
     return 0;
