@@ -13,8 +13,9 @@ namespace tnb {
 // The device type's own page-locked memory; nullptr where it has none.
 at::HostAllocator* host_allocator(c10::DeviceType type);
 
-// Whether copies from the device type can run behind the caller's back: it has a guard, streams of a pool, events and
-// page-locked memory. Types without one of them are copied synchronously.
-bool copies_asynchronously(c10::DeviceType type);
+// Whether copies from the device can run behind the caller's back: its type has a guard, streams of a pool, events and
+// page-locked memory. Types without one of them are copied synchronously. Only success is remembered: what fails once,
+// on a device that is lost for one, is told by the synchronous copy.
+bool copies_asynchronously(c10::Device device);
 
 }  // namespace tnb

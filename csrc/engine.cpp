@@ -16,7 +16,7 @@ namespace tnb {
 namespace {
 
 LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
-    return {tensor.is_cpu(), copies_asynchronously(tensor.device().type()), tensor.is_conj() || tensor.is_neg(), fresh,
+    return {tensor.is_cpu(), copies_asynchronously(tensor.device()), tensor.is_conj() || tensor.is_neg(), fresh,
             tensor.is_non_overlapping_and_dense()};
 }
 
