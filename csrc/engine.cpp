@@ -5,6 +5,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "copy_lane.h"
@@ -18,6 +19,15 @@ namespace {
 LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
     return {tensor.is_cpu(), copies_asynchronously(tensor.device()), tensor.is_conj() || tensor.is_neg(), fresh,
             tensor.is_non_overlapping_and_dense()};
+}
+
+std::vector<c10::Device> devices_of(const std::vector<at::Tensor>& tensors) {
+    std::vector<c10::Device> devices;
+    for (const at::Tensor& tensor : tensors) {
+        if (tensor.is_cpu() || std::find(devices.rbegin(), devices.rend(), tensor.device()) != devices.rend()) continue;
+        devices.push_back(tensor.device());
+    }
+    return devices;
 }
 
 // A storage that is resized in flight gives the memory away. A move of the counter proves a change of this source only
@@ -57,13 +67,16 @@ Engine::~Engine() {
 }
 
 std::shared_ptr<HostPool> Engine::pool(c10::DeviceType type) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (const auto found = pools_.find(type); found != pools_.end()) return found->second;
+    }
+    auto memory = make_host_memory(type, *limit_->budget);  // calls the device
+    // Half of a small limit is better used by arrays than kept for a ring.
+    const std::size_t headroom = limit_->budget->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& pool = pools_[type];
-    if (pool == nullptr) {
-        // Half of a small limit is better used by arrays than kept for a ring.
-        const std::size_t headroom = limit_->budget->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
-        pool = HostPool::make(make_host_memory(type), limit_->budget, headroom);
-    }
+    if (pool == nullptr) pool = HostPool::make(std::move(memory), limit_->budget, headroom);
     return pool;
 }
 
@@ -75,8 +88,11 @@ std::vector<std::shared_ptr<HostPool>> Engine::pools() {
 }
 
 Submission Engine::submit(const std::vector<at::Tensor>& given, SubmitOptions options) {
-    for (const at::Tensor& tensor : given) {
-        if (!tensor.is_cpu() && process_is_forked_child()) throw forked_child_error(tensor.device().str());
+    std::map<c10::DeviceType, RelaxedCapture> relaxed;
+    for (const c10::Device device : devices_of(given)) {
+        if (process_is_forked_child()) throw forked_child_error(device.str());
+        relaxed.try_emplace(device.type(), device.type());
+        refuse_capture(device);
     }
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {

@@ -1,7 +1,6 @@
 #include "host_memory.h"
 
 #include <ATen/core/CachingHostAllocator.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <bit>
@@ -10,8 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "copy_lane.h"
 #include "device.h"
+#include "lane_fence.h"
+#include "own_pages.h"
 
 namespace tnb {
 namespace {
@@ -27,6 +27,7 @@ public:
     }
 
     Allocation allocate(std::size_t slab_bytes) override {
+        const RelaxedCapture relaxed(type_);
         // What a forked child still sees may lie in the cache behind the allocator: it is taken out, and put back when
         // there is something better.
         std::vector<at::DataPtr> inherited;
@@ -39,27 +40,30 @@ public:
     }
 
     void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
+        const RelaxedCapture relaxed(type_);
         void* const seen_by_child = inherited ? allocation.data : nullptr;
         if (inherited) {
             const std::lock_guard<std::mutex> lock(mutex_);
             inherited_.push_back(seen_by_child);
         }
         delete static_cast<at::DataPtr*>(allocation.handle);
-        // Only now: the events that are recorded for it must come behind those of the allocator.
+        // Only now: torch's allocator has noted the copies to a block, and keeps a freed one until an event that it
+        // records then, on the streams of those copies, has passed. The fence comes behind these.
         const std::lock_guard<std::mutex> lock(mutex_);
-        freed_.push_back({slab_bytes, seen_by_child, {}, false});
+        freed_.push_back({slab_bytes, seen_by_child, {}});
     }
 
     std::size_t reclaim(Clock::time_point deadline, bool others) noexcept override {
+        const RelaxedCapture relaxed(type_);
         std::vector<Freed> freed;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             freed.swap(freed_);
         }
         const auto waiting = std::partition(freed.begin(), freed.end(),
-                                            [&](Freed& memory) { return memory.has_passed(type_, deadline); });
+                                            [&](Freed& memory) { return memory.fence.has_passed(type_, deadline); });
         const bool any = waiting != freed.begin();
-        const bool emptied = (others || any) && empty_cache();
+        const bool emptied = (others || any) && empty_host_cache(type_);
         std::size_t gone = 0;
         const std::lock_guard<std::mutex> lock(mutex_);
         if (emptied) {
@@ -78,50 +82,11 @@ public:
 private:
     static constexpr std::size_t smallest_slab = std::size_t{1} << 20;
 
-    // Torch's allocator has noted the copies to a block, and keeps a freed one until an event that it records then, on
-    // the streams of those copies, has passed. Events of ours, recorded later on the same streams, tell when.
     struct Freed {
         std::size_t bytes;
         void* seen_by_child;  // where a forked child still maps it
-        std::vector<std::pair<c10::Device, std::shared_ptr<c10::Event>>> events;
-        bool recorded;
-
-        bool has_passed(c10::DeviceType type, Clock::time_point deadline) noexcept {
-            try {
-                if (!recorded) record(type);
-                return wait_until(deadline, [this] { return std::all_of(events.begin(), events.end(), passed); });
-            } catch (const std::exception&) {
-                return false;
-            }
-        }
-
-        void record(c10::DeviceType type) {
-            events.clear();
-            for (CopyLane* lane : CopyLane::all()) {
-                if (lane->device().type() != type) continue;
-                const c10::DeviceGuard guard(lane->device());
-                auto event = lane->event();
-                event->record(lane->stream());
-                events.emplace_back(lane->device(), std::move(event));
-            }
-            recorded = true;
-        }
-
-        static bool passed(const std::pair<c10::Device, std::shared_ptr<c10::Event>>& event) {
-            const c10::DeviceGuard guard(event.first);
-            return event.second->query();
-        }
+        LaneFence fence;
     };
-
-    // False where the device did not take something back: that stays in the cache, where the next call finds it.
-    bool empty_cache() noexcept {
-        try {
-            allocator_->empty_cache();
-            return true;
-        } catch (const std::exception&) {
-            return false;
-        }
-    }
 
     bool is_inherited(const void* data) {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -137,7 +102,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type) {
+std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type, PinnedBudget& budget) {
+    if (can_lock_pages(type, budget)) return make_own_pages(type);
     return std::make_unique<DeviceTypeHostMemory>(type);
 }
 
