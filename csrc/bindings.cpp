@@ -7,8 +7,13 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <chrono>
+#include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
+#include <type_traits>
 
+#include "device.h"
 #include "dtypes.h"
 #include "engine.h"
 #include "gil.h"
@@ -117,9 +122,9 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
             throw py::type_error("expected a list of tensors");
         }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
-        if (!is_plain(tensor) || numpy_dtype(tensor.scalar_type()) == nullptr)
-            refuse("LeafRefusedError", tensors.size());
-        if (!storage_reaches(tensor) || is_uninitialized(item, tensor)) refuse("LeafRefusedError", tensors.size());
+        const bool supported = is_plain(tensor) && numpy_dtype(tensor.scalar_type()) != nullptr;
+        const bool has_values = storage_reaches(tensor) && !is_uninitialized(item, tensor);
+        if (!supported || !has_values) refuse("LeafRefusedError", tensors.size());
         tensors.push_back(tensor);
     }
     return tensors;
@@ -220,6 +225,25 @@ void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
     }
 }
 
+// `functions` are addresses by the names of DeviceInterface; what is not among them has the generic way.
+void register_functions(const std::string& type_name, std::map<std::string, std::uintptr_t> functions) {
+    DeviceInterface interface;
+    const auto take = [&functions](const char* name, auto& entry) {
+        if (auto given = functions.extract(name)) {
+            entry = reinterpret_cast<std::remove_reference_t<decltype(entry)>>(given.mapped());
+        }
+    };
+    take("stream_is_capturing", interface.stream_is_capturing);
+    take("exchange_capture_mode", interface.exchange_capture_mode);
+    take("lock_pages", interface.lock_pages);
+    take("unlock_pages", interface.unlock_pages);
+    take("clear_error", interface.clear_error);
+    if (!functions.empty()) {
+        throw py::value_error("expected names of functions in csrc/device.h, got " + functions.begin()->first);
+    }
+    register_device(c10::Device(type_name).type(), interface);
+}
+
 }  // namespace
 }  // namespace tnb
 
@@ -248,6 +272,7 @@ PYBIND11_MODULE(_C, module) {
         .def("close", &tnb::close)
         .def("front", &tnb::front, py::arg("function"));
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
+    module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));
     module.def("kernels", &tnb::kernels);
     module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());
     module.attr("BUILT_FOR_TORCH") = TNB_BUILT_FOR_TORCH;

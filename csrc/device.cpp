@@ -1,25 +1,104 @@
 #include "device.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/CachingHostAllocator.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <array>
 #include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "copy_lane.h"
+#ifdef TNB_WITH_KERNELS
+#include "cuda/driver.h"
+#endif
 
 namespace tnb {
 namespace {
 
-enum class Answer : unsigned char { unknown, yes, no };
+template <class T>
+using PerType = std::array<std::atomic<T>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>;
 
-std::array<std::atomic<Answer>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> answers{};
+PerType<const DeviceInterface*> interfaces{};
+PerType<bool> asynchronous{};
 
-bool probe(c10::DeviceType type) {
-    // Apple's streams are not of a pool, and its shared memory is not page-locked: a copy must have ended on return.
-    if (type == c10::DeviceType::MPS || type == c10::DeviceType::CPU || type == c10::DeviceType::Meta) return false;
-    return c10::impl::hasDeviceGuardImpl(type) && host_allocator(type) != nullptr;
+template <class T>
+std::atomic<T>& of(PerType<T>& table, c10::DeviceType type) {
+    return table.at(static_cast<std::size_t>(type));
+}
+
+constexpr int relaxed = 2;
+
+// Asked of a device type that was met, never before: torch's answer initialises the driver, which forks do not survive.
+DeviceInterface own_interface(c10::DeviceType type) {
+#ifdef TNB_WITH_KERNELS
+    // ROCm's tensors call themselves CUDA's.
+    if (type == c10::DeviceType::CUDA && at::globalContext().hasCUDA() && !at::globalContext().hasROCM()) {
+        return {tnb_cuda_stream_is_capturing, tnb_cuda_exchange_capture_mode, tnb_cuda_lock_pages,
+                tnb_cuda_unlock_pages, tnb_cuda_clear_error};
+    }
+#else
+    (void)type;
+#endif
+    return {};
+}
+
+bool has_copy_lane(c10::Device device) {
+    try {
+        const c10::DeviceGuard on_device(device);
+        CopyLane& lane = CopyLane::of(device);
+        if (is_capturing(lane.stream())) return false;  // an event there would belong to the graph
+        lane.event()->record(lane.stream());
+        return true;
+    } catch (const c10::Error&) {
+        return false;
+    }
+}
+
+// Torch's guards can be asked from 2.13 on; before that only a driver can.
+template <class Guard>
+bool guard_says_capturing(const Guard& guard, const c10::Stream& stream) {
+    if constexpr (requires { guard.isStreamCapturing(stream); }) {
+        return guard.isStreamCapturing(stream);
+    } else {
+        return false;
+    }
+}
+
+std::optional<void*> native_handle(const c10::impl::VirtualGuardImpl& guard, const c10::Stream& stream) {
+    try {
+        return guard.getStreamNativeHandle(stream);
+    } catch (const c10::Error&) {
+        return std::nullopt;
+    }
+}
+
+std::optional<c10::Stream> current_stream(c10::Device device) {
+    try {
+        return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+    } catch (const c10::Error&) {  // a device type without streams has none that is captured
+        return std::nullopt;
+    }
 }
 
 }  // namespace
+
+const DeviceInterface& device_interface(c10::DeviceType type) {
+    auto& slot = of(interfaces, type);
+    const DeviceInterface* known = slot.load(std::memory_order_acquire);
+    if (known != nullptr) return *known;
+    const auto* made = new DeviceInterface(own_interface(type));
+    if (slot.compare_exchange_strong(known, made, std::memory_order_acq_rel)) return *made;
+    delete made;
+    return *known;
+}
+
+// The one before is leaked: others may be using it.
+void register_device(c10::DeviceType type, const DeviceInterface& interface) {
+    of(interfaces, type).store(new DeviceInterface(interface), std::memory_order_release);
+}
 
 at::HostAllocator* host_allocator(c10::DeviceType type) {
     try {
@@ -29,14 +108,69 @@ at::HostAllocator* host_allocator(c10::DeviceType type) {
     }
 }
 
-bool copies_asynchronously(c10::DeviceType type) {
-    auto& answer = answers.at(static_cast<std::size_t>(type));
-    Answer known = answer.load(std::memory_order_relaxed);
-    if (known == Answer::unknown) {
-        known = probe(type) ? Answer::yes : Answer::no;
-        answer.store(known, std::memory_order_relaxed);
+bool empty_host_cache(c10::DeviceType type) noexcept {
+    try {
+        host_allocator(type)->empty_cache();
+        return true;
+    } catch (const std::exception&) {
+        return false;
     }
-    return known == Answer::yes;
+}
+
+bool copies_asynchronously(c10::Device device) {
+    const c10::DeviceType type = device.type();
+    // Apple's streams are not of a pool, and its shared memory is not page-locked: a copy must have ended on return.
+    if (type == c10::DeviceType::MPS || type == c10::DeviceType::CPU || type == c10::DeviceType::Meta) return false;
+    auto& known = of(asynchronous, type);
+    if (known.load(std::memory_order_relaxed)) return true;
+    if (!c10::impl::hasDeviceGuardImpl(type) || host_allocator(type) == nullptr || !has_copy_lane(device)) return false;
+    known.store(true, std::memory_order_relaxed);
+    return true;
+}
+
+RelaxedCapture::RelaxedCapture(c10::DeviceType type) : interface_(&device_interface(type)) {
+    if (interface_->exchange_capture_mode == nullptr) return;
+    int mode = relaxed;
+    if (interface_->exchange_capture_mode(&mode) == 0) {
+        before_ = mode;
+    } else if (interface_->clear_error != nullptr) {
+        interface_->clear_error();
+    }
+}
+
+RelaxedCapture::~RelaxedCapture() {
+    if (!before_.has_value()) return;
+    if (interface_->exchange_capture_mode(&*before_) != 0 && interface_->clear_error != nullptr) {
+        interface_->clear_error();
+    }
+}
+
+bool is_capturing(const c10::Stream& stream) {
+    const DeviceInterface& driver = device_interface(stream.device_type());
+    const c10::impl::VirtualGuardImpl guard(stream.device_type());
+    if (driver.stream_is_capturing != nullptr) {
+        int status = 0;
+        const auto handle = native_handle(guard, stream);
+        if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;
+        if (driver.clear_error != nullptr) driver.clear_error();
+    }
+    return guard_says_capturing(guard, stream);
+}
+
+void refuse_capture(const c10::Stream& stream) {
+    if (!is_capturing(stream)) return;
+    throw std::runtime_error("expected a stream of " + stream.device().str() +
+                             " whose work runs, got one that is captured into a graph; capture without the conversion "
+                             "and convert after the replay, or give the static output with snapshot=True then");
+}
+
+void refuse_capture(c10::Device device) {
+    if (device.is_cpu() || !c10::impl::hasDeviceGuardImpl(device.type())) return;
+    if (const auto current = current_stream(device)) refuse_capture(*current);
+    if (!copies_asynchronously(device) || !is_capturing(CopyLane::of(device).stream())) return;
+    throw std::runtime_error("expected the stream of " + device.str() +
+                             " that torch_np_bridge copies on to run, got it captured into a graph: torch gives the "
+                             "streams of its pool out again and again; capture on another stream");
 }
 
 }  // namespace tnb

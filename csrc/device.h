@@ -1,6 +1,10 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/core/Stream.h>
+
+#include <cstddef>
+#include <optional>
 
 namespace at {
 struct HostAllocator;
@@ -10,11 +14,57 @@ namespace tnb {
 
 // The one place for what is special to a device type. All else is written on c10's generic interface.
 
+// What a driver's own C interface can do for us, as far as a device type has it. Each call answers 0 for success; a
+// failed one leaves nothing behind but what `clear_error` takes away. The names are those of register_device().
+struct DeviceInterface {
+    // *status is not 0 where the stream's work is captured into a graph. The stream is what torch's native handle is.
+    int (*stream_is_capturing)(void* stream, int* status) = nullptr;
+    // *mode is exchanged with the thread's own: 0 for global, 1 for thread-local, 2 for relaxed.
+    int (*exchange_capture_mode)(int* mode) = nullptr;
+    // Page-lock memory of ours in place, for all devices of the type, and undo that.
+    int (*lock_pages)(void* address, std::size_t bytes) = nullptr;
+    int (*unlock_pages)(void* address, std::size_t bytes) = nullptr;
+    // Forget the thread's last error.
+    int (*clear_error)() = nullptr;
+};
+
+// That of the device type: what was registered; for CUDA, where our kernels' runtime is in this build, that; else one
+// without any entry. Valid for good.
+const DeviceInterface& device_interface(c10::DeviceType type);
+// From now on; pools that exist keep what they have.
+void register_device(c10::DeviceType type, const DeviceInterface& interface);
+
 // The device type's own page-locked memory; nullptr where it has none.
 at::HostAllocator* host_allocator(c10::DeviceType type);
+// What it has cached goes back to the system. False where the device did not take something: that stays in the cache,
+// where the next call finds it.
+bool empty_host_cache(c10::DeviceType type) noexcept;
 
-// Whether copies from the device type can run behind the caller's back: it has a guard, streams of a pool, events and
-// page-locked memory. Types without one of them are copied synchronously.
-bool copies_asynchronously(c10::DeviceType type);
+// Whether copies from the device can run behind the caller's back: its type has a guard, streams of a pool, events and
+// page-locked memory. Types without one of them are copied synchronously. Only success is remembered: what fails once,
+// on a device that is lost for one, is told by the synchronous copy.
+bool copies_asynchronously(c10::Device device);
+
+// While one lives, what this thread asks of the driver neither fails because another thread captures a graph, nor ends
+// that capture. All that may query an event, wait, allocate or free is done under one, torch's own allocators included.
+// Those of one thread nest.
+class RelaxedCapture {
+public:
+    explicit RelaxedCapture(c10::DeviceType type);
+    RelaxedCapture(const RelaxedCapture&) = delete;
+    RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+    ~RelaxedCapture();
+
+private:
+    const DeviceInterface* interface_;
+    std::optional<int> before_;  // the thread's mode, where it was exchanged
+};
+
+// Whether the stream's work is captured into a graph, as far as anybody can tell: asks the driver, else torch's guard.
+bool is_capturing(const c10::Stream& stream);
+// Throws where it is, before anything is enqueued on the stream or waits for it: ours would become part of the graph.
+void refuse_capture(const c10::Stream& stream);
+// The same of all streams that a copy from the device would use: the current one and that of the copies.
+void refuse_capture(c10::Device device);
 
 }  // namespace tnb

@@ -5,6 +5,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "copy_lane.h"
@@ -16,8 +17,17 @@ namespace tnb {
 namespace {
 
 LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
-    return {tensor.is_cpu(), copies_asynchronously(tensor.device().type()), tensor.is_conj() || tensor.is_neg(), fresh,
+    return {tensor.is_cpu(), copies_asynchronously(tensor.device()), tensor.is_conj() || tensor.is_neg(), fresh,
             tensor.is_non_overlapping_and_dense()};
+}
+
+std::vector<c10::Device> devices_of(const std::vector<at::Tensor>& tensors) {
+    std::vector<c10::Device> devices;
+    for (const at::Tensor& tensor : tensors) {
+        if (tensor.is_cpu() || std::find(devices.rbegin(), devices.rend(), tensor.device()) != devices.rend()) continue;
+        devices.push_back(tensor.device());
+    }
+    return devices;
 }
 
 // A storage that is resized in flight gives the memory away. A move of the counter proves a change of this source only
@@ -60,28 +70,13 @@ Engine::~Engine() {
     for (const auto& [type, pool] : pools_) pool->retire();
 }
 
-std::shared_ptr<HostPool> Engine::pool(c10::DeviceType type) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    auto& pool = pools_[type];
-    if (pool == nullptr) {
-        // Half of a small limit is better used by arrays than kept for a ring.
-        const std::size_t headroom = limit_->budget->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
-        pool = HostPool::make(make_host_memory(type), limit_->budget, headroom);
-    }
-    return pool;
-}
-
-std::vector<std::shared_ptr<HostPool>> Engine::pools() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    std::vector<std::shared_ptr<HostPool>> pools;
-    for (const auto& [type, pool] : pools_) pools.push_back(pool);
-    return pools;
-}
-
 Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vector<Destination>& out,
                           SubmitOptions options) {
-    for (const at::Tensor& tensor : given) {
-        if (!tensor.is_cpu() && process_is_forked_child()) throw forked_child_error(tensor.device().str());
+    std::map<c10::DeviceType, RelaxedCapture> relaxed;
+    for (const c10::Device device : devices_of(given)) {
+        if (process_is_forked_child()) throw forked_child_error(device.str());
+        relaxed.try_emplace(device.type(), device.type());
+        refuse_capture(device);
     }
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
@@ -137,26 +132,6 @@ void Engine::count(const Leaf& leaf) {
                                             : is_written_by_device(*leaf.out, *leaf.tensor);
     if (pooled) bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
     if (!pooled && leaf.out == nullptr) leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
-}
-
-CopiedValues Engine::empty(std::optional<c10::Device> device, std::size_t bytes) {
-    CopiedValues values{{}, c10::kByte, {static_cast<std::int64_t>(bytes)}, {1}};
-    if (device.has_value() && copies_asynchronously(device->type()) && !process_is_forked_child()) {
-        const std::shared_ptr<HostPool> memory = pool(device->type());
-        HostFences* fences = nullptr;
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            fences = &fences_[device->type()];
-        }
-        HostBlock block = memory->acquire_for_host(bytes, fences->settled(*memory, CopyLane::of(*device)));
-        if (block) {
-            values.memory = std::move(block);
-            return values;
-        }
-    }
-    values.memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(bytes));
-    leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
-    return values;
 }
 
 void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
@@ -262,26 +237,6 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
     staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
     worker_.run([staged] { stage(staged); });
     return staged->flight;
-}
-
-void Engine::trim() {
-    if (process_is_forked_child()) return;
-    for (CopyLane* lane : CopyLane::all()) lane->sweep();
-    limit_->rings->clear();
-    for (const auto& pool : pools()) pool->trim();
-    HostPool::trim_retired();
-}
-
-EngineStats Engine::stats() {
-    EngineStats stats;
-    stats.limit = limit_->budget->limit();
-    if (process_is_forked_child()) return stats;
-    for (const auto& pool : pools()) stats.pool += pool->stats();
-    stats.budget = limit_->budget->held();
-    stats.transfers = transfers_.load(std::memory_order_relaxed);
-    stats.bytes_copied = bytes_copied_.load(std::memory_order_relaxed);
-    stats.leaves_unpooled = leaves_unpooled_.load(std::memory_order_relaxed);
-    return stats;
 }
 
 bool Engine::wait_for_all(Clock::time_point deadline) {

@@ -120,6 +120,7 @@ private:
 
     void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
     void count(const Leaf& leaf);
+    HostBlock page_locked_for_host(c10::Device device, std::size_t bytes);
     std::vector<PooledLeaf> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
     std::shared_ptr<Flight> enqueue(CopyLane& lane, std::vector<PooledLeaf> leaves, SubmitOptions options);
     std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);

@@ -2,7 +2,6 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/CachingHostAllocator.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,8 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "copy_lane.h"
 #include "device.h"
+#include "lane_fence.h"
+#include "own_pages.h"
 
 namespace tnb {
 namespace {
@@ -29,6 +29,7 @@ public:
     }
 
     Allocation allocate(std::size_t slab_bytes) override {
+        const RelaxedCapture relaxed(type_);
         // What a forked child still sees may lie in the cache behind the allocator: it is taken out, and put back when
         // there is something better.
         std::vector<at::DataPtr> inherited;
@@ -41,25 +42,28 @@ public:
     }
 
     void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
+        const RelaxedCapture relaxed(type_);
         if (inherited) {
             const std::lock_guard<std::mutex> lock(mutex_);
             inherited_.push_back(allocation.data);
         }
         const std::size_t failures = failures_.load();
         delete static_cast<at::DataPtr*>(allocation.handle);
-        // Only now: the events that are recorded for it must come behind those of the allocator.
+        // Only now: torch's allocator has noted the copies to a block, and keeps a freed one until an event that it
+        // records then, on the streams of those copies, has passed. The fence comes behind these.
         const std::lock_guard<std::mutex> lock(mutex_);
-        freed_.push_back({allocation.data, slab_bytes, failures, {}, false});
+        freed_.push_back({allocation.data, slab_bytes, failures, {}});
     }
 
     std::size_t reclaim(Clock::time_point deadline, bool others) noexcept override {
+        const RelaxedCapture relaxed(type_);
         std::vector<Freed> freed;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             freed.swap(freed_);
         }
         const auto waiting = std::partition(freed.begin(), freed.end(),
-                                            [&](Freed& memory) { return memory.has_passed(type_, deadline); });
+                                            [&](Freed& memory) { return memory.fence.has_passed(type_, deadline); });
         const bool any = waiting != freed.begin();
         const bool emptied = (others || any) && empty_cache();
         const auto kept = std::partition(freed.begin(), waiting,
@@ -81,23 +85,11 @@ public:
 private:
     static constexpr std::size_t smallest_slab = std::size_t{1} << 20;
 
-    // Torch's allocator has noted the copies to a block, and keeps a freed one until an event that it records then, on
-    // the streams of those copies, has passed. Events of ours, recorded later on the same streams, tell when.
     struct Freed {
         void* data;
         std::size_t bytes;
         std::size_t failures;  // to empty the cache, before this came to lie in it
-        std::vector<std::pair<c10::Device, std::shared_ptr<c10::Event>>> events;
-        bool recorded;
-
-        bool has_passed(c10::DeviceType type, Clock::time_point deadline) noexcept {
-            try {
-                if (!recorded) record(type);
-                return wait_until(deadline, [this] { return std::all_of(events.begin(), events.end(), passed); });
-            } catch (const std::exception&) {
-                return false;
-            }
-        }
+        LaneFence fence;
 
         // What the driver refuses to free is in torch's cache no more, nor is what was to be freed after it: both stay
         // page-locked for good.
@@ -109,34 +101,12 @@ private:
                 return true;
             }
         }
-
-        void record(c10::DeviceType type) {
-            events.clear();
-            for (CopyLane* lane : CopyLane::all()) {
-                if (lane->device().type() != type) continue;
-                const c10::DeviceGuard guard(lane->device());
-                auto event = lane->event();
-                event->record(lane->stream());
-                events.emplace_back(lane->device(), std::move(event));
-            }
-            recorded = true;
-        }
-
-        static bool passed(const std::pair<c10::Device, std::shared_ptr<c10::Event>>& event) {
-            const c10::DeviceGuard guard(event.first);
-            return event.second->query();
-        }
     };
 
-    // False where the driver did not take something back.
     bool empty_cache() noexcept {
-        try {
-            allocator_->empty_cache();
-            return true;
-        } catch (const std::exception&) {
-            failures_.fetch_add(1);
-            return false;
-        }
+        const bool emptied = empty_host_cache(type_);
+        if (!emptied) failures_.fetch_add(1);
+        return emptied;
     }
 
     bool is_inherited(const void* data) {
@@ -144,17 +114,18 @@ private:
         return std::find(inherited_.begin(), inherited_.end(), data) != inherited_.end();
     }
 
-    static inline std::atomic<std::size_t> failures_{0};  // to empty the cache, which all pools have in common
     const c10::DeviceType type_;
     at::HostAllocator* const allocator_;
     std::mutex mutex_;  // guards what follows
     std::vector<Freed> freed_;
-    std::vector<const void*> inherited_;  // what a child still sees of it
+    std::vector<const void*> inherited_;                  // what a child still sees of it
+    static inline std::atomic<std::size_t> failures_{0};  // to empty the cache, which all pools have in common
 };
 
 }  // namespace
 
-std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type) {
+std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type, PinnedBudget& budget) {
+    if (can_lock_pages(type, budget)) return make_own_pages(type);
     return std::make_unique<DeviceTypeHostMemory>(type);
 }
 

@@ -38,9 +38,15 @@ public:
     virtual c10::DeviceType device_type() const noexcept = 0;
     // Whether a forked child sees what its parent writes to it, as with what drivers allocate.
     virtual bool shared_with_children() const noexcept = 0;
+    // From the next fork on a child gets the memory, or none in its place. Called between the handlers of a fork, so
+    // nothing is locked nor allocated.
+    virtual void set_inheritable(const Allocation& /*allocation*/, std::size_t /*slab_bytes*/, bool) noexcept {}
 };
 
-// Page-locked memory of the device type's own host allocator.
-std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type);
+class PinnedBudget;
+
+// Pages of our own where the device type can lock them in place, else memory of its host allocator. Which one it is, is
+// found out by locking one page, which the budget has to have room for.
+std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type, PinnedBudget& budget);
 
 }  // namespace tnb

@@ -45,7 +45,7 @@ struct HostPool::Registry {
 // Leaked: at exit pools may still have leases out.
 HostPool::Registry& HostPool::registry() {
     static auto* instance = [] {
-        pthread_atfork(before_fork, after_fork, after_fork);
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork);
         return new Registry;
     }();
     return *instance;
@@ -69,14 +69,32 @@ void HostPool::before_fork() noexcept {
     registry().mutex.lock();
     for (const auto& pool : registry().pools) {
         pool->mutex_.lock();
-        if (!pool->memory_->shared_with_children()) continue;
         try {
             pool->collect_returned();
         } catch (const std::bad_alloc&) {
             // What was not collected counts as leased: it is lost to further use, no more.
         }
-        if (pool->arena_.mark_inherited()) pool->inherited_.store(true, std::memory_order_relaxed);
+        if (!pool->memory_->shared_with_children()) {
+            pool->set_idle_inheritable(false);
+        } else if (pool->arena_.mark_inherited()) {
+            pool->inherited_.store(true, std::memory_order_relaxed);
+        }
     }
+}
+
+// As it was before the fork: no block has changed hands since.
+void HostPool::after_fork_in_parent() noexcept {
+    for (const auto& pool : registry().pools) {
+        if (!pool->memory_->shared_with_children()) pool->set_idle_inheritable(true);
+    }
+    after_fork();
+}
+
+void HostPool::set_idle_inheritable(bool inheritable) noexcept {
+    // In a child that forks in its turn, something else may lie where the memory was.
+    if (process_is_forked_child()) return;
+    arena_.for_each_idle(
+        [&](const HostSlab& slab) { memory_->set_inheritable(slab.allocation, slab.bytes, inheritable); });
 }
 
 void HostPool::after_fork() noexcept {

@@ -36,7 +36,8 @@ struct PoolStats {
 // its event was seen to have completed, so no block is ever handed out with a copy in flight.
 //
 // A block that is leased while the process forks, in memory that a child shares with its parent, is not handed out
-// again: the child's array stays what it was.
+// again: the child's array stays what it was. In memory of which a child gets copies it is, and what is idle then is
+// not copied.
 class HostPool {
 public:
     // A kernel that stores whole lines owns whole lines.
@@ -81,7 +82,9 @@ private:
     static Registry& registry();
     static std::vector<std::shared_ptr<HostPool>> all();
     static void before_fork() noexcept;
+    static void after_fork_in_parent() noexcept;
     static void after_fork() noexcept;
+    void set_idle_inheritable(bool inheritable) noexcept;
 
     HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom)
         : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom), arena_(this) {}

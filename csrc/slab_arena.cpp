@@ -138,7 +138,7 @@ void SlabArena::merge(HostNode* node) {
 
 bool SlabArena::is_idle(const HostSlab& slab) noexcept {
     for (const HostNode* node = slab.first; node != nullptr; node = node->after) {
-        if (node->state != HostNode::State::merged && node->state != HostNode::State::spent) return false;
+        if (node->state == HostNode::State::leased) return false;
     }
     return true;
 }

@@ -48,6 +48,13 @@ public:
     std::size_t idle_bytes();
     // The slabs without a lease, which are forgotten here.
     std::vector<HostSlab> remove_idle();
+    // Calls `visit` with each slab without a lease; allocates nothing.
+    template <class Visit>
+    void for_each_idle(Visit&& visit) const noexcept {
+        for (const HostSlab* slab : slabs_) {
+            if (is_idle(*slab)) visit(*slab);
+        }
+    }
     // What is leased now is never handed out again. Whether that is anything.
     bool mark_inherited() noexcept;
 

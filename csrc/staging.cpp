@@ -9,6 +9,7 @@
 
 #include "copy_lane.h"
 #include "copy_routes.h"
+#include "device.h"
 #include "gil.h"
 #include "host_pool.h"
 #include "ordinary_memory.h"
@@ -108,6 +109,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     const c10::DeviceType type = lane.device().type();
     std::unique_ptr<StagingRing> ring;
     std::exception_ptr failure;
+    const RelaxedCapture relaxed(type);
     try {
         const c10::DeviceGuard on_device(lane.device());
         const c10::StreamGuard on_copy_stream(lane.stream());

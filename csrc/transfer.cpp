@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "device.h"
 #include "gil.h"
 #include "process.h"
 
@@ -29,6 +30,7 @@ bool Flight::poll() {
         completion = completion_;
         error = error_;
     }
+    const RelaxedCapture relaxed(device_.type());  // for what is let go of, too
     try {
         const c10::DeviceGuard guard(device_);
         if (!completion->query()) return error != nullptr;
@@ -82,7 +84,9 @@ void Flight::block(std::optional<c10::Stream> stream) {
         tnb::wait_until(Clock::time_point::max(), [this] { return poll(); });
         return;
     }
+    const RelaxedCapture relaxed(device_.type());
     if (!stream.has_value()) stream = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
+    refuse_capture(*stream);
     {
         const c10::DeviceGuard guard(stream->device());
         completion->block(*stream);

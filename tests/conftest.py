@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -53,12 +54,19 @@ def absence(thing: str) -> str | None:
         return "expected the fake accelerator, got CUDA, of which a process has one; TNB_REQUIRE=fake chooses the fake"
     if thing == "fake":
         try:
-            import fake_device  # noqa: F401
+            import_module("fake_device")
         except RuntimeError as error:  # no compiler, or it refused the sources
             return f"expected the fake accelerator, got none: {error}"
+        if absence("native") is None:
+            fake_driver().register(own_pages=False)
     if thing == "cuda" and not torch.cuda.is_available():
         return "expected a CUDA device, torch.cuda.is_available() says that there is none"
     return None
+
+
+def fake_driver() -> ModuleType:
+    """The fake driver's functions for the native engine; only where both are there."""
+    return import_module("fake_driver")
 
 
 def require(thing: str) -> None:
@@ -113,6 +121,14 @@ def fake() -> ModuleType:
     return fake_device
 
 
+@pytest.fixture(params=["allocated", "own"])
+def host_pages(request: pytest.FixtureRequest, native: EngineChoice, fake: ModuleType) -> str:
+    """Both kinds of page-locked memory: of the device type's host allocator, and pages of ours locked in place."""
+    kind: str = request.param
+    fake_driver().register(own_pages=kind == "own")
+    return kind
+
+
 @pytest.fixture
 def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
     """A bridge of the engine, with a pool of its own."""
@@ -135,6 +151,8 @@ def _whole_fake_device(request: pytest.FixtureRequest) -> Iterator[None]:
         import fake_device
 
         fake_device.restore_defaults()
+        if absence("native") is None:
+            fake_driver().register(own_pages=False)
 
 
 def pytest_report_header() -> list[str]:

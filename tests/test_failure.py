@@ -112,7 +112,7 @@ def test_page_locked_memory_that_is_refused_is_done_without(native_bridge: tnb.B
 
 
 def test_a_first_use_that_fails(native: EngineChoice, fake: ModuleType) -> None:
-    """Nothing is remembered of a device whose stream could not be had."""
+    """A device whose stream could not be had is copied synchronously, and nothing of it is remembered."""
     assert_silent(
         run_script("""
 import torch, fake_device, torch_np_bridge as tnb
@@ -120,12 +120,17 @@ bridge = tnb.Bridge(engine="native")
 x = torch.ones(5, device="fake")
 for call in ("stream_get", "event_create"):
     with fake_device.fail(call) as failure:
-        try:
-            bridge.to_numpy(x)
-        except RuntimeError as error:
-            assert f"{call} failed: injected" in str(error), error
-        else:
-            raise AssertionError(call)
+        assert bridge.to_numpy(x).tolist() == [1] * 5
+        assert failure.delivered == 1
+    assert bridge.stats().transfers == 0
+with fake_device.fail("event_create", sticky=True):  # the device is lost: the synchronous copy says so
+    try:
+        bridge.to_numpy(x)
+    except RuntimeError as error:
+        assert "event_create" in str(error), error
+    else:
+        raise AssertionError
+assert bridge.to_numpy(x).tolist() == [1] * 5 and bridge.stats().transfers == 1
 bridge = tnb.Bridge(engine="native")
 x = torch.ones(1_000_000, device="fake")  # of a size that torch's own cache does not have
 with fake_device.fail("host_alloc") as failure:

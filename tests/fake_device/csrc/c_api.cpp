@@ -38,6 +38,11 @@ fake::Stream& stream_at(void* stream) {
 
 }  // namespace
 
+int fake_clear_last_error() {
+    fake::take_last_error();
+    return 0;
+}
+
 int fake_lock_pages(void* address, size_t bytes) {
     return answer([&] { fake::lock_pages(address, bytes); });
 }

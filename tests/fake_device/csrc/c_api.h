@@ -9,6 +9,9 @@
 
 #define FAKE_API extern "C" __attribute__((visibility("default")))
 
+// Forgets the thread's last error.
+FAKE_API int fake_clear_last_error(void);
+
 FAKE_API int fake_lock_pages(void* address, size_t bytes);
 FAKE_API int fake_unlock_pages(void* address, size_t bytes);
 

@@ -1,0 +1,20 @@
+#pragma once
+
+// What the CUDA runtime inside this extension does for csrc/device.h, which says what each entry means. No torch header,
+// C interface; the answers are cudaError_t, 0 for success.
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+int tnb_cuda_stream_is_capturing(void* stream, int* status);
+int tnb_cuda_exchange_capture_mode(int* mode);
+int tnb_cuda_lock_pages(void* address, size_t bytes);
+int tnb_cuda_unlock_pages(void* address, size_t bytes);
+int tnb_cuda_clear_error(void);
+
+#ifdef __cplusplus
+}
+#endif

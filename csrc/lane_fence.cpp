@@ -1,0 +1,37 @@
+#include "lane_fence.h"
+
+#include <c10/core/DeviceGuard.h>
+
+#include <algorithm>
+
+#include "copy_lane.h"
+
+namespace tnb {
+
+bool LaneFence::has_passed(c10::DeviceType type, Clock::time_point deadline) noexcept {
+    try {
+        if (!recorded_) record(type);
+        return wait_until(deadline, [this] {
+            return std::all_of(events_.begin(), events_.end(), [](const Recorded& recorded) {
+                const c10::DeviceGuard guard(recorded.first);
+                return recorded.second->query();
+            });
+        });
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
+void LaneFence::record(c10::DeviceType type) {
+    events_.clear();
+    for (CopyLane* lane : CopyLane::all()) {
+        if (lane->device().type() != type) continue;
+        const c10::DeviceGuard guard(lane->device());
+        auto event = lane->event();
+        event->record(lane->stream());
+        events_.emplace_back(lane->device(), std::move(event));
+    }
+    recorded_ = true;
+}
+
+}  // namespace tnb

@@ -1,0 +1,27 @@
+"""What the fake accelerator's driver can do for the native engine, registered as the device type's own functions."""
+
+from __future__ import annotations
+
+import ctypes
+
+import fake_device
+from torch_np_bridge.engine import extension
+
+_FUNCTIONS = {
+    "stream_is_capturing": "fake_stream_is_capturing",
+    "exchange_capture_mode": "fake_exchange_capture_mode",
+    "lock_pages": "fake_lock_pages",
+    "unlock_pages": "fake_unlock_pages",
+    "clear_error": "fake_clear_last_error",
+}
+PAGES = frozenset({"lock_pages", "unlock_pages"})
+
+
+def register(*, own_pages: bool, without: frozenset[str] = frozenset()) -> None:
+    """Registers all functions but `without`, and the locking of pages only for `own_pages`; for pools from now on."""
+    library = ctypes.CDLL(str(fake_device.library_path()))
+    names = set(_FUNCTIONS) - without - (frozenset() if own_pages else PAGES)
+    addresses = {name: ctypes.cast(getattr(library, _FUNCTIONS[name]), ctypes.c_void_p).value for name in names}
+    module = extension().module
+    assert module is not None
+    module.register_device("fake", addresses)

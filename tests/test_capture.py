@@ -1,0 +1,242 @@
+"""Contracts 10 and 13: a graph that is being captured is neither joined nor ended by us, on whatever thread we work."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import fake_driver
+import numpy as np
+import pytest
+import torch
+from helpers import Call, wait_until
+
+import torch_np_bridge as tnb
+from torch_np_bridge.config import EngineChoice
+
+MIB = 1 << 20
+RING = 16 * MIB
+Work = Callable[[tnb.Bridge, torch.Tensor], Any]
+
+
+def copy_stream(fake: ModuleType, bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
+    """The stream of the pool that the native engine copies on: the one whose capture is in its way."""
+    bridge.to_numpy(x)
+    for stream in [torch.Stream("fake") for _ in range(4)]:
+        with_capture = fake.capture(stream)
+        try:
+            bridge.to_numpy(x)
+        except RuntimeError:
+            return stream
+        finally:
+            with_capture.end()
+    raise AssertionError("expected a capture of one of the four streams to be refused")
+
+
+@pytest.fixture
+def x(fake: ModuleType) -> torch.Tensor:
+    tensor = torch.arange(10_000.0, device="fake").view(100, 100)
+    torch.accelerator.synchronize()
+    return tensor
+
+
+@pytest.fixture
+def stream(fake: ModuleType, native_bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
+    """A stream to capture that is not the one of our copies."""
+    ours = copy_stream(fake, native_bridge, x)
+    return next(other for other in (torch.Stream("fake"), torch.Stream("fake")) if other != ours)
+
+
+def transfer(bridge: tnb.Bridge, x: torch.Tensor) -> Any:
+    return bridge.to_numpy_async(x).result()
+
+
+def poll(bridge: tnb.Bridge, x: torch.Tensor) -> Any:
+    started = bridge.to_numpy_async(x)
+    wait_until(started.done)
+    return started.result()
+
+
+def gather(bridge: tnb.Bridge, x: torch.Tensor) -> Any:
+    return bridge.to_numpy([x.t()[::2], x[:, ::2]])
+
+
+def trim(bridge: tnb.Bridge, x: torch.Tensor) -> Any:
+    """With something to give back, and something that torch's own cache holds."""
+    array = bridge.to_numpy(x)
+    del array
+    bridge.trim()
+    assert bridge.stats().held_bytes == 0
+    return bridge.to_numpy(x)
+
+
+def close(bridge: tnb.Bridge, x: torch.Tensor) -> Any:
+    bridge.to_numpy_async(x)
+    bridge.close()
+
+
+WORK: dict[str, tuple[Work, int | None]] = {
+    "blocking": (lambda bridge, x: bridge.to_numpy(x), None),
+    "asynchronous": (transfer, None),
+    "polled": (poll, None),
+    "gathered": (gather, None),
+    "snapshot": (lambda bridge, x: bridge.to_numpy_async(x, snapshot=True).result(), None),
+    "trimmed": (trim, None),
+    "closed": (close, None),
+    "staged by a ring": (transfer, RING),
+    "staged plainly": (transfer, 0),
+    "copied by torch": (lambda bridge, x: bridge.to_numpy(x), 0),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.usefixtures("host_pages")
+def test_a_capture_on_another_thread_goes_on(
+    native: EngineChoice, fake: ModuleType, stream: torch.Stream, x: torch.Tensor, work: str
+) -> None:
+    """Whatever has to be allocated for the first time, too."""
+    function, limit = WORK[work]
+    source = x if limit is None else x.new_zeros(RING // 4 + 1)
+    torch.accelerator.synchronize()
+    gc.collect()
+    torch.accelerator.empty_cache()
+    fake.empty_host_cache()
+    bridge = tnb.Bridge(engine=native, pinned_limit=limit)
+    captured = fake.capture(stream)
+    Call(lambda: function(bridge, source)).result()
+    assert fake.capture_status(stream) == "active"
+    captured.end()
+    bridge.close()
+
+
+def test_the_worker_looks_at_what_was_dropped(
+    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor
+) -> None:
+    native_bridge.to_numpy(x)
+    torch.accelerator.synchronize()
+    source = x.clone()
+    torch.accelerator.synchronize()
+    before = fake.counters().device_bytes_live
+    latch = fake.hold()
+    dropped = native_bridge.to_numpy_async(source)
+    captured = fake.capture(stream)
+    del dropped, source
+    latch.release()
+    wait_until(lambda: fake.counters().device_bytes_live < before)
+    assert fake.capture_status(stream) == "active"
+    captured.end()
+
+
+def test_what_was_started_before_ends_in_ones_own_capture(
+    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor
+) -> None:
+    started = native_bridge.to_numpy_async(x)
+    with fake.capture(stream):
+        wait_until(started.done)
+        assert (started.result().ravel() == np.arange(10_000)).all()
+        assert (native_bridge.to_numpy(torch.ones(3)) == 1).all()
+    assert fake.current_capture_mode() == "global"
+
+
+@pytest.fixture(params=["driver", "guard"])
+def asked(request: pytest.FixtureRequest, fake: ModuleType) -> Iterator[str]:
+    """Who knows of captures: the driver's interface, or torch's guard."""
+    if request.param == "guard":
+        if not hasattr(torch.Stream, "is_capturing"):
+            pytest.skip("expected torch 2.13 or newer, which asks guards")
+        fake_driver.register(own_pages=False, without=frozenset({"stream_is_capturing"}))
+    yield request.param
+    fake_driver.register(own_pages=False)
+
+
+SUBMITS: dict[str, Work] = {
+    "to_numpy": lambda bridge, x: bridge.to_numpy({"host": torch.ones(2), "device": x}),
+    "to_numpy_async": lambda bridge, x: bridge.to_numpy_async(x),
+    "snapshot": lambda bridge, x: bridge.to_numpy_async(x, snapshot=True),
+    "gather": lambda bridge, x: bridge.to_numpy_async(x.t()[::2]),
+}
+
+
+@pytest.mark.parametrize("submit", SUBMITS)
+@pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
+def test_a_call_on_a_captured_stream_is_refused(
+    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor, asked: str, mode: str, submit: str
+) -> None:
+    native_bridge.to_numpy([x, x.t()[::2]])
+    torch.accelerator.synchronize()
+    fake.reset_counters()
+    before = native_bridge.stats(), fake.counters()
+    with fake.capture(stream, mode=mode) as captured:
+        with pytest.raises(RuntimeError, match=r"expected a stream of fake:0 whose work runs, got one that is captured"):
+            SUBMITS[submit](native_bridge, x)
+        assert (native_bridge.stats(), fake.counters()) == before
+        x.add_(1)
+    first = float(native_bridge.to_numpy(x)[0, 0])
+    captured.launch()
+    assert native_bridge.to_numpy(x)[0, 0] == first + 1
+
+
+def test_the_copy_stream_may_be_the_one_that_is_captured(
+    native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor, asked: str
+) -> None:
+    """Torch's pool gives its streams out again and again."""
+    ours = copy_stream(fake, native_bridge, x)
+    captured = fake.capture(ours)
+    for call in (native_bridge.to_numpy, lambda tree: native_bridge.to_numpy_async(tree, snapshot=True)):
+        with pytest.raises(RuntimeError, match=r"the stream of fake:0 that torch_np_bridge copies on.*another stream"):
+            call(x)
+    assert (native_bridge.to_numpy(torch.ones(1, device="cpu")) == 1).all()
+    captured.end()
+    assert (native_bridge.to_numpy(x).ravel() == np.arange(10_000)).all()
+
+
+def test_a_captured_stream_cannot_wait_for_a_copy(
+    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor
+) -> None:
+    with fake.hold():
+        started = native_bridge.to_numpy_async(x)
+        with fake.capture(stream) as captured:
+            for target in (None, stream):
+                with pytest.raises(RuntimeError, match="got one that is captured into a graph"):
+                    started.block_stream(target)
+            assert fake.capture_status(captured.stream) == "active"
+    assert (started.result().ravel() == np.arange(10_000)).all()
+
+
+def test_a_static_output_is_taken_between_two_replays(
+    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream
+) -> None:
+    """As docs/supported.md has it."""
+    static = torch.zeros(5000, device="fake")
+    torch.accelerator.synchronize()
+    with fake.capture(stream) as captured:
+        static.add_(1)
+    with fake.hold_copies():
+        captured.launch()
+        first = native_bridge.to_numpy_async(static, snapshot=True)
+        captured.launch()
+    assert (first.result() == 1).all()
+    assert (native_bridge.to_numpy(static) == 2).all()
+
+
+@pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
+def test_the_threads_own_mode_comes_back(native_bridge: tnb.Bridge, fake: ModuleType, mode: str) -> None:
+    tree = [torch.ones(3, device=f"fake:{index}") for index in (0, 1, 0)]
+    with fake.capture_mode(mode):
+        transfer = native_bridge.to_numpy_async(tree)
+        assert fake.current_capture_mode() == mode
+        assert len(transfer.result()) == 3
+        native_bridge.trim()
+        assert fake.current_capture_mode() == mode
+
+
+@pytest.mark.parametrize("call", ["exchange_capture_mode", "stream_is_capturing"])
+def test_a_driver_that_does_not_answer_leaves_no_error(
+    native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor, call: str
+) -> None:
+    with fake.fail(call) as failure:
+        assert native_bridge.to_numpy(x).size == 10_000
+        assert failure.delivered == 1
+    assert fake.last_error() is None
