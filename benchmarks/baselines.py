@@ -43,8 +43,8 @@ class HandMadeCopier:
     """Copies single tensors as the bridge does: side stream, page-locked buffers that are used again, events that are.
 
     In a steady loop it allocates nothing and creates no event. What the bridge does beside that, and this does not:
-    arrays that give their buffer back when they die, a limit, any dtype and layout, a check that the source stayed as it
-    was, other devices, other threads, and failure.
+    arrays that give their buffer back when they die, a limit, any dtype and layout, a check that the source stayed as
+    it was, other devices, other threads, and failure.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,8 +1,8 @@
 """How many page-locked bytes a loop with stable shapes holds, and what it allocates in each step.
 
-Beside it the same loop over torch's own host allocator, as `.to("cpu", non_blocking=True)` uses it. Each step converts one
-tree and keeps the arrays of the last two, so three sets of arrays are alive at once. On the simulated accelerator, whose
-driver counts: bytes are what it has page-locked, whoever asked for them. No time is measured.
+Beside it the same loop over torch's own host allocator, as `.to("cpu", non_blocking=True)` uses it. Each step
+converts one tree and keeps the arrays of the last two, so three sets of arrays are alive at once. On the simulated
+accelerator, whose driver counts: bytes are what it has page-locked, whoever asked for them. No time is measured.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
         ]
     figures.append(Figure(RING_CASE, f"page-locked, {BRIDGE}", ring_bytes(fake, device), "bytes"))
     notes = [
-        "The most that N8 allows: 1.125 × what is live, 128 bytes an array, and one slab, which is the power of two that "
-        "holds the largest array, 1 MiB at least.",
+        "The most that N8 allows: 1.125 × what is live, 128 bytes an array, and one slab, which is the power of two "
+        "that holds the largest array, 1 MiB at least.",
         "The ring is made when the limit is reached, and not before.",
     ]
     return Measured(figures, bars, notes)

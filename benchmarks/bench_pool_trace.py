@@ -1,8 +1,8 @@
 """Sizes that are never the same twice: how often memory is used again, and how much is held.
 
-A trace of tensors whose sizes are log-normal, of which a few are alive at any time, through the bridge and through torch's
-own host allocator; and through a bridge whose limit is half of what the trace needs at once. On the simulated accelerator, whose driver
-counts allocations and bytes, whoever asked for them. No time is measured.
+A trace of tensors whose sizes are log-normal, of which a few are alive at any time, through the bridge and through
+torch's own host allocator; and through a bridge whose limit is half of what the trace needs at once. On the simulated
+accelerator, whose driver counts allocations and bytes, whoever asked for them. No time is measured.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
         Bar("the most held under a limit", tight.most_held, "at most", limit, "bytes"),
     ]
     notes = [
-        f"{steps} steps, seed {SEED}, {ALIVE} arrays alive; sizes log-normal with median {MEDIAN_BYTES // 1024} KiB and "
-        f"sigma {SIGMA}, {LARGEST // MIB} MiB at most. A hit is a step that is served with page-locked memory and asks the "
-        "driver for none."
+        f"{steps} steps, seed {SEED}, {ALIVE} arrays alive; sizes log-normal with median {MEDIAN_BYTES // 1024} KiB "
+        f"and sigma {SIGMA}, {LARGEST // MIB} MiB at most. A hit is a step that is served with page-locked memory and "
+        "asks the driver for none."
     ]
     return Measured(figures, bars, notes)
 

@@ -1,12 +1,13 @@
 """What lies beyond the page-locked limit: the staged route, and a program that keeps every array.
 
-The staged route copies through a ring of page-locked chunks of 4 MiB to ordinary memory. Its two halves by hand: the device's
-copies to page-locked memory, and the host's from there to fresh ordinary memory. Where they overlap, the route takes
-little more than the slower one. On the simulated accelerator, whose copies are made to take a time: 20 ms a chunk, and as
-long as the host takes for one.
+The staged route copies through a ring of page-locked chunks of 4 MiB to ordinary memory. Its two halves by hand: the
+device's copies to page-locked memory, and the host's from there to fresh ordinary memory. Where they overlap, the
+route takes little more than the slower one. On the simulated accelerator, whose copies are made to take a time: 20 ms
+a chunk, and as long as the host takes for one.
 
 The program converts four times as many bytes as may be page-locked and keeps them all, beside the same program with
-`.cpu().numpy()`; at no cost per copy and at 2 GB/s. All of it is timed, and separately what comes after the limit.
+`.cpu().numpy()`; at no cost per copy and at 2 GB/s. What comes after the limit is judged; all of it is shown, with
+what the simulated driver takes to page-lock the first quarter, which is no hardware's figure.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> int:
 
 def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
     """Both halves and the whole; then the program that keeps all."""
+    harness.touch_memory(64 * MIB if quick else 1024 * MIB)
     figures, bars = overlap(fake, device, runs=1 if quick else 10, chunks=6 if quick else 16)
     limit = 32 * MIB if quick else 64 * MIB
     for label, bandwidth in {"no cost per copy": None, "2 GB/s": BANDWIDTH}.items():
@@ -157,17 +159,17 @@ def keep_all(
         return seconds
 
     whole = harness.turns({BRIDGE: by_bridge, CPU_NUMPY: lambda: program(lambda x: x.cpu().numpy(), CPU_NUMPY)}, runs)
-    share = harness.ratio(case, whole, BRIDGE, CPU_NUMPY, "whole program")
-    share_beyond = harness.ratio(case, {name: rest[1:] for name, rest in beyond.items()}, BRIDGE, CPU_NUMPY, "past the limit")
+    past = {name: seconds[1:] for name, seconds in beyond.items()}  # without the turn that warms up
+    share = harness.ratio(case, past, BRIDGE, CPU_NUMPY, "past the limit")
     figures = [
         share,
-        share_beyond,
+        harness.ratio(case, whole, BRIDGE, CPU_NUMPY, "whole program"),
+        *harness.times(case, past, "past the limit", "ms"),
         *harness.times(case, whole, "whole program", "ms"),
         Figure(case, "page-locked, at most", max(held), "bytes"),
     ]
     bars = [
-        Bar(f"N13, whole program, {case}", share.value, "at most", NOT_SLOWER, "×"),
-        Bar(f"N13, past the limit, {case}", share_beyond.value, "at most", NOT_SLOWER, "×"),
+        Bar(f"N13, past the limit, {case}", share.value, "at most", NOT_SLOWER, "×"),
         Bar(f"N13, page-locked, {case}", max(held), "at most", limit, "bytes"),
     ]
     return figures, bars

@@ -1,12 +1,12 @@
 """What `to_numpy_async` of one small tensor costs the thread that calls it.
 
-Beside it the same steps written with torch in Python: a page-locked buffer from a free list, a side stream that waits for
-the producer's, a copy, an event, the source kept alive. On the simulated accelerator, at no cost per copy. A call is timed
-until it returns, a run is the median of its calls.
+Beside it the same steps written with torch in Python: a page-locked buffer from a free list, a side stream that waits
+for the producer's, a copy, an event, the source kept alive. On the simulated accelerator, at no cost per copy. A call
+is timed until it returns, a run is the median of its calls.
 
-Behind a producer that computes, the case for which one calls it, the simulated device's threads sleep, and what is timed
-is the caller's work alone. On an idle accelerator each call wakes those threads, which costs many times what is measured
-and which no hardware needs: that case is shown, and not judged.
+Behind a producer that computes, the case for which one calls it, the simulated device's threads sleep, and what is
+timed is the caller's work alone. On an idle accelerator each call wakes those threads, which costs many times what is
+measured and which no hardware needs: that case is shown, and not judged.
 """
 
 from __future__ import annotations
