@@ -138,6 +138,7 @@ def keep_all(
     held: list[int] = []
 
     def program(convert: Convert, name: str) -> float:
+        harness.give_memory_back()
         kept = []
         start = perf_counter()
         for _ in range(at_limit):

@@ -31,6 +31,7 @@ LIMIT = 0.5
 BRIDGE, BY_HAND = "to_numpy_async", "torch in Python"
 BUSY, IDLE = "16 float32, behind a producer that computes", "16 float32, on an idle accelerator"
 WHAT = "host time of a call"
+IN_FLIGHT = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def main() -> int:
 
 def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
     """The times of both ways in turns, and their instructions."""
-    runs, calls = (3, 8) if quick else (200, 64)
+    runs, calls = (3, 2 * IN_FLIGHT) if quick else (100, 20 * IN_FLIGHT)
     ways = ways_for(torch.arange(16, dtype=torch.float32).to(device))
     busy = harness.turns({name: behind_producer(fake, way, calls) for name, way in ways.items()}, runs)
     idle = harness.turns({name: on_idle(way, calls) for name, way in ways.items()}, runs)
@@ -61,7 +62,7 @@ def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
         *harness.times(IDLE, idle, WHAT, "µs"),
     ]
     bars = [Bar("N7, host time of a call", share.value, "at most", LIMIT, "×")]
-    notes = [f"{runs} runs of each way in turns, {calls} calls a run."]
+    notes = [f"{runs} runs of each way in turns, {calls} calls a run; {IN_FLIGHT} in flight behind the producer."]
     try:
         counter = InstructionCounter()
     except OSError as error:
@@ -98,15 +99,17 @@ def behind_producer(fake: ModuleType, way: Way, calls: int) -> Callable[[], floa
     """Seconds a call while the current stream is occupied and all copies wait for it: the median of the calls."""
 
     def run() -> float:
-        seconds, transfers = [], []
-        with fake.hold():
-            for _ in range(calls):
-                start = perf_counter()
-                transfer = way.submit()
-                seconds.append(perf_counter() - start)
-                transfers.append(transfer)
-        for transfer in transfers:
-            way.finish(transfer)
+        seconds = []
+        for _ in range(calls // IN_FLIGHT):
+            transfers = []
+            with fake.hold():
+                for _ in range(IN_FLIGHT):
+                    start = perf_counter()
+                    transfer = way.submit()
+                    seconds.append(perf_counter() - start)
+                    transfers.append(transfer)
+            for transfer in transfers:
+                way.finish(transfer)
         return median(seconds)
 
     return run
