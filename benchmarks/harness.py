@@ -93,27 +93,21 @@ def page_locked_bytes(fake: ModuleType) -> int:
     return int(counted.host_bytes_live + counted.locked_pages_bytes)
 
 
-def touch_memory(size: int) -> None:
-    """Use as many bytes once, in huge pages, and give them back.
+def fresh_memory(size: int) -> None:
+    """Make so many bytes of the system's memory cheap to get, and none of them the process's own.
 
-    A virtual machine gets memory from its host when it first touches it, which takes ten times what clearing it does:
-    whoever comes second would seem quick.
+    What it freed before goes back to the system: a program that keeps everything it makes is never served with that,
+    but its repetition would be. And a virtual machine gets memory from its own host at the first touch, may give it
+    back when it is free for seconds, and takes ten times as long then as clearing does: whoever comes next would pay.
     """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     for offset in range(0, size, mmap.PAGESIZE):
         memory[offset] = 1
     memory.close()
-
-
-def give_memory_back() -> None:
-    """Give what was freed back to the system, as far as the C library can.
-
-    A program that keeps everything it makes is never served with what it freed before; its repetition would be.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
 
 
 def run(file: str, about: str, target: Callable[[], Target], measure: Callable[[bool], Measured]) -> int:
