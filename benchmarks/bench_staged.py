@@ -44,7 +44,7 @@ def main() -> int:
 
 def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
     """Both halves and the whole; then the program that keeps all."""
-    figures, bars = overlap(fake, device, runs=1 if quick else 10, chunks=6 if quick else 16)
+    figures, bars = overlap(fake, device, runs=1 if quick else 20, chunks=6 if quick else 16)
     limit = 32 * MIB if quick else 64 * MIB
     for label, bandwidth in {"no cost per copy": None, "2 GB/s": BANDWIDTH}.items():
         fake.set_copy_cost(bandwidth=bandwidth)
