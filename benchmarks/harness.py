@@ -151,7 +151,7 @@ def run(file: str, about: str, target: Callable[[], Target], measure: Callable[[
 
 def real_time_priority() -> bool:
     """Whether this process goes before all that have no such priority, so that their load hardly shows."""
-    return os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+    return hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
 
 
 def turns(ways: Mapping[str, Callable[[], float]], runs: int) -> dict[str, list[float]]:
