@@ -1,39 +1,43 @@
 """What a call costs where there is nothing to copy: `to_numpy` of 8 elements on the CPU.
 
-It has to take at most 0.12 of the time of `.detach().cpu().numpy()`: the median of the ratios of 30 runs of each, made
-in turns. Exit status 1 where it takes more. `--quick` makes a few short runs and judges nothing.
+Beside it `.detach().cpu().numpy()` and `.numpy()`: medians of 30 runs of each, made in turns.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
+import harness
 import torch
+from harness import Bar, Figure, Measured
 
 from torch_np_bridge.cli import bench, cases
 from torch_np_bridge.cli.target import Target
 
 LIMIT = 0.12
+TARGET = Target(torch.device("cpu"), None)
 
 
 def main() -> int:
     """Measure, print, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few short runs that say nothing about speed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured to this file")
-    options = parser.parse_args()
-    report = bench.measure(Target(torch.device("cpu"), None), ["cpu_view"], options.quick)
-    print(bench.render(report))
-    if options.json is not None:
-        bench.write(report, options.json)
-    if options.quick:
-        return 0
-    ratio = report["cases"][0]["ratios"][cases.CPU_NUMPY]["median"]
-    reached = ratio <= LIMIT
-    print(f"\nExpected at most {LIMIT} × {cases.CPU_NUMPY}, got {ratio:.3f}: {'reached' if reached else 'MISSED'}")
-    return 0 if reached else 1
+    return harness.run(__file__, __doc__ or "", lambda: TARGET, measure)
+
+
+def measure(quick: bool) -> Measured:
+    """The times of the three ways, as ``python -m torch_np_bridge bench --only cpu_view`` makes them."""
+    [case] = bench.measure(TARGET, ["cpu_view"], quick)["cases"]
+    name = case["name"]
+    figures = [
+        Figure(name, f"time, {cases.BRIDGE} / {other}", ratio["median"], "×", ratio["iqr"])
+        for other, ratio in case["ratios"].items()
+    ]
+    figures += [
+        Figure(name, f"time, {way}", time["median_s"] * 1e6, "µs", time["iqr_s"] * 1e6)
+        for way, time in case["ways"].items()
+    ]
+    value = case["ratios"][cases.CPU_NUMPY]["median"]
+    notes = [f"{case['runs']} runs of each way in turns, {case['calls_per_run']} calls a run."]
+    return Measured(figures, [Bar("N10, beside .detach().cpu().numpy()", value, "at most", LIMIT, "×")], notes)
 
 
 if __name__ == "__main__":

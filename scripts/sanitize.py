@@ -27,6 +27,7 @@ FOLDER = ROOT / "build" / "sanitize"
 NOT_UNDER_A_SANITIZER = (
     "test_build.py",
     "test_build_objects.py",
+    "test_benchmarks.py",  # measures
     "test_cli_bench.py",  # measures
     "test_cpp_core.py",  # a step of its own
     "test_cuda_toolkit.py",

@@ -1,4 +1,4 @@
-"""`bench` and the benchmarks: every way is measured and compared, and losses are named."""
+"""`bench`: every way is measured and compared, and losses are named."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import run_command, run_python
-from helpers import ROOT
+from commands import run_command
 
 from torch_np_bridge.__main__ import main
 from torch_np_bridge.cli import bench, cases
 from torch_np_bridge.cli.target import Target
 from torch_np_bridge.cli.timing import ratios, summarize, take_turns
-
-BENCH_CPU_VIEW = ROOT / "benchmarks" / "bench_cpu_view.py"
 
 
 def test_bench_writes_what_it_measured(engine: str, tmp_path: Path) -> None:
@@ -85,20 +82,3 @@ def test_summaries() -> None:
     summary = summarize([float(value) for value in range(101)])
     assert (summary.median, summary.iqr, summary.p99) == (50.0, 50.0, 99.0)
     assert ratios([1.0, 4.0, 3.0], [2.0, 2.0, 2.0])[0] == 1.5
-
-
-def test_bench_cpu_view_runs() -> None:
-    done = run_python(str(BENCH_CPU_VIEW), "--quick")
-    assert done.returncode == 0, done.stderr
-    assert "cpu_view" in done.stdout
-
-
-@pytest.mark.parametrize(("ratio", "status"), [(0.12, 0), (0.121, 1)])
-def test_bench_cpu_view_judges(ratio: float, status: int) -> None:
-    code = (
-        "import runpy, sys; from torch_np_bridge.cli import bench, cases; sys.argv = ['bench_cpu_view.py']; "
-        f"report = {{'cases': [{{'ratios': {{cases.CPU_NUMPY: {{'median': {ratio}}}}}}}]}}; "
-        "bench.measure = lambda *_: report; bench.render = lambda _: ''; "
-        f"runpy.run_path({str(ROOT / 'benchmarks' / 'bench_cpu_view.py')!r}, run_name='__main__')"
-    )
-    assert run_python("-c", code).returncode == status
