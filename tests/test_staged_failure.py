@@ -100,9 +100,13 @@ def test_every_step_fails_once(full: tnb.Bridge, fake: ModuleType, tree: list[to
     before = live(fake)
     for step in range(steps):
         torch.accelerator.empty_cache()
-        with fake.fail(call, after=step) as failure:
-            said = attempt(full, tree)
-        assert failure.delivered == 1
+        said = ""
+        while not said:
+            with fake.fail(call, after=step) as failure:
+                said = attempt(full, tree)
+            assert failure.delivered == 1
+            # The event may be that of memory which an earlier Bridge has left: the next question is the transfer's.
+            assert said or call == "event_query"
         assert f"{call} failed: injected failure" in said
         assert_right(full, tree)
         wait_until(lambda: live(fake)[0] == before[0])
