@@ -184,6 +184,8 @@ def test_a_ring_that_a_lost_device_may_write_to_is_not_used_again(native: Engine
                 transfer.result(60)
         revive(fake)
         assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
+        bridge.trim()
+        assert bridge.stats().leased_bytes >= 3 * RING  # with the ring that is left to the device
         del kept
 
 
