@@ -149,6 +149,7 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
             unpooled.push_back(&leaf);
         }
     }
+    if (pooled.empty() && unpooled.empty()) return;
     const c10::Stream producer = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
     if (producer != lane.stream()) {
         const auto ready = lane.event();

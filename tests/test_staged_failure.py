@@ -100,9 +100,13 @@ def test_every_step_fails_once(full: tnb.Bridge, fake: ModuleType, tree: list[to
     before = live(fake)
     for step in range(steps):
         torch.accelerator.empty_cache()
-        with fake.fail(call, after=step) as failure:
-            said = attempt(full, tree)
-        assert failure.delivered == 1
+        said = ""
+        while not said:
+            with fake.fail(call, after=step) as failure:
+                said = attempt(full, tree)
+            assert failure.delivered == 1
+            # The event may be that of memory which an earlier Bridge has left: the next question is the transfer's.
+            assert said or call == "event_query"
         assert f"{call} failed: injected failure" in said
         assert_right(full, tree)
         wait_until(lambda: live(fake)[0] == before[0])
@@ -180,6 +184,8 @@ def test_a_ring_that_a_lost_device_may_write_to_is_not_used_again(native: Engine
                 transfer.result(60)
         revive(fake)
         assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
+        bridge.trim()
+        assert bridge.stats().leased_bytes >= 3 * RING  # with the ring that is left to the device
         del kept
 
 

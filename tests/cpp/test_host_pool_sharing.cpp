@@ -59,16 +59,17 @@ void an_unused_pool_of_the_same_budget_makes_room() {
     bench.check_all_given_back();
 }
 
+void fork_and_wait() {
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    CHECK(child > 0 && waitpid(child, nullptr, 0) == child);
+}
+
 void what_is_leased_at_a_fork_is_not_handed_out_again() {
     Bench bench(64 * kib);
     HostBlock seen = bench.pool->acquire(4 * kib);
     const void* place = seen.data();
     CHECK(bench.pool->acquire(8 * kib));  // idle again at the fork: the child has no array over it
-    const auto fork_and_wait = [] {
-        const pid_t child = fork();
-        if (child == 0) _exit(0);
-        CHECK(child > 0 && waitpid(child, nullptr, 0) == child);
-    };
     fork_and_wait();
     CHECK(bench.pool->stats().inherited_bytes == 4 * kib);
     drop(seen);
@@ -84,6 +85,19 @@ void what_is_leased_at_a_fork_is_not_handed_out_again() {
     fork_and_wait();
     CHECK(bench.pool->stats().inherited_bytes == 0);
     drop(own);
+    bench.check_all_given_back();
+}
+
+// What a child has seen goes by whole slabs, so there had better be many.
+void slabs_stay_small_where_a_program_forks() {
+    Bench bench(1 << 20);
+    HostBlock seen = bench.pool->acquire(256 * kib);
+    HostBlock before = bench.pool->acquire(128 * kib);
+    CHECK(bench.budget->held() == 384 * kib);
+    fork_and_wait();
+    HostBlock after = bench.pool->acquire(64 * kib);
+    CHECK(after && bench.budget->held() == 448 * kib);
+    drop(seen, before, after);
     bench.check_all_given_back();
 }
 
@@ -134,6 +148,7 @@ int main() {
     a_slab_that_cannot_be_locked_is_tried_smaller();
     an_unused_pool_of_the_same_budget_makes_room();
     what_is_leased_at_a_fork_is_not_handed_out_again();
+    slabs_stay_small_where_a_program_forks();
     the_host_gets_what_came_back_before_the_fence();
     no_memory_for_notes();
     return 0;
