@@ -182,6 +182,7 @@ def test_a_ring_that_a_lost_device_may_write_to_is_not_used_again(native: Engine
         for transfer in transfers:
             with pytest.raises(RuntimeError, match="fake device"):
                 transfer.result(60)
+        assert bridge.stats().leased_bytes >= kept.nbytes + RING  # nobody else gets it
         revive(fake)
         assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
         bridge.trim()
