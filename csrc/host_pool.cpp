@@ -89,9 +89,8 @@ void HostPool::after_fork_in_parent() noexcept {
 void HostPool::set_idle_inheritable(bool inheritable) noexcept {
     // In a child that forks in its turn, something else may lie where the memory was.
     if (process_is_forked_child()) return;
-    arena_.for_each_idle([&](const HostSlab& slab) {
-        memory_->set_inheritable(slab.allocation, slab.bytes, inheritable);
-    });
+    arena_.for_each_idle(
+        [&](const HostSlab& slab) { memory_->set_inheritable(slab.allocation, slab.bytes, inheritable); });
 }
 
 void HostPool::after_fork() noexcept {

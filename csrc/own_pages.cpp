@@ -99,8 +99,8 @@ private:
 
     char* map(std::size_t bytes) const {
         const std::size_t room = bytes + huge_page;
-        void* mapped = mmap(nullptr, room, PROT_READ | PROT_WRITE,
-                            MAP_ANONYMOUS | (shared_ ? MAP_SHARED : MAP_PRIVATE), -1, 0);
+        void* mapped =
+            mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | (shared_ ? MAP_SHARED : MAP_PRIVATE), -1, 0);
         if (mapped == MAP_FAILED) throw std::bad_alloc();
         char* const begin = static_cast<char*>(mapped);
         const auto address = reinterpret_cast<std::uintptr_t>(mapped);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import fake_device
+
 from torch_np_bridge.engine import extension
 
 _FUNCTIONS = {

@@ -162,14 +162,22 @@ SUBMITS: dict[str, Work] = {
 @pytest.mark.parametrize("submit", SUBMITS)
 @pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
 def test_a_call_on_a_captured_stream_is_refused(
-    native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor, asked: str, mode: str, submit: str
+    native_bridge: tnb.Bridge,
+    fake: ModuleType,
+    stream: torch.Stream,
+    x: torch.Tensor,
+    asked: str,
+    mode: str,
+    submit: str,
 ) -> None:
     native_bridge.to_numpy([x, x.t()[::2]])
     torch.accelerator.synchronize()
     fake.reset_counters()
     before = native_bridge.stats(), fake.counters()
     with fake.capture(stream, mode=mode) as captured:
-        with pytest.raises(RuntimeError, match=r"expected a stream of fake:0 whose work runs, got one that is captured"):
+        with pytest.raises(
+            RuntimeError, match=r"expected a stream of fake:0 whose work runs, got one that is captured"
+        ):
             SUBMITS[submit](native_bridge, x)
         assert (native_bridge.stats(), fake.counters()) == before
         x.add_(1)
