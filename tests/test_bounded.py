@@ -37,7 +37,7 @@ def numbers(mib: float) -> torch.Tensor:
 
 @pytest.fixture
 def quiet(native: EngineChoice, fake: ModuleType, host_pages: str) -> ModuleType:
-    """The fake accelerator, for each kind of page-locked memory and without page-locked memory that an earlier test has left idle."""
+    """The fake accelerator, for both kinds of page-locked memory, and without any that an earlier test has left."""
     gc.collect()
     assert torch.empty(1).pin_memory().is_pinned()  # torch looks at a device type only once it was used for pinning
     for _ in range(3):  # the next time the device has let go of what was freed the last time

@@ -159,6 +159,7 @@ SUBMITS: dict[str, Work] = {
 }
 
 
+@pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize("submit", SUBMITS)
 @pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
 def test_a_call_on_a_captured_stream_is_refused(
@@ -166,7 +167,6 @@ def test_a_call_on_a_captured_stream_is_refused(
     fake: ModuleType,
     stream: torch.Stream,
     x: torch.Tensor,
-    asked: str,
     mode: str,
     submit: str,
 ) -> None:
@@ -175,9 +175,7 @@ def test_a_call_on_a_captured_stream_is_refused(
     fake.reset_counters()
     before = native_bridge.stats(), fake.counters()
     with fake.capture(stream, mode=mode) as captured:
-        with pytest.raises(
-            RuntimeError, match=r"expected a stream of fake:0 whose work runs, got one that is captured"
-        ):
+        with pytest.raises(RuntimeError, match=r"expected a stream of fake:0 .* got one that is captured"):
             SUBMITS[submit](native_bridge, x)
         assert (native_bridge.stats(), fake.counters()) == before
         x.add_(1)
@@ -186,8 +184,9 @@ def test_a_call_on_a_captured_stream_is_refused(
     assert native_bridge.to_numpy(x)[0, 0] == first + 1
 
 
+@pytest.mark.usefixtures("asked")
 def test_the_copy_stream_may_be_the_one_that_is_captured(
-    native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor, asked: str
+    native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor
 ) -> None:
     """Torch's pool gives its streams out again and again."""
     ours = copy_stream(fake, native_bridge, x)
