@@ -22,8 +22,8 @@ LIMITS = [0, MIB, 8 * MIB, RING, 24 * MIB, 2 * RING, 40 * MIB, 70_000_000]
 
 def live(fake: ModuleType) -> int:
     """Page-locked bytes as the driver counts them."""
-    counted: int = fake.counters().host_bytes_live
-    return counted
+    counted = fake.counters()
+    return int(counted.host_bytes_live + counted.locked_pages_bytes)
 
 
 def page_locked(array: Array) -> bool:
@@ -36,8 +36,8 @@ def numbers(mib: float) -> torch.Tensor:
 
 
 @pytest.fixture
-def quiet(native: EngineChoice, fake: ModuleType) -> ModuleType:
-    """The fake accelerator, without page-locked memory that an earlier test has left idle."""
+def quiet(native: EngineChoice, fake: ModuleType, host_pages: str) -> ModuleType:
+    """The fake accelerator, for both kinds of page-locked memory, and without any that an earlier test has left."""
     gc.collect()
     assert torch.empty(1).pin_memory().is_pinned()  # torch looks at a device type only once it was used for pinning
     for _ in range(3):  # the next time the device has let go of what was freed the last time
@@ -136,11 +136,24 @@ def test_arrays_leave_room_for_the_ring(native: EngineChoice, quiet: ModuleType)
         assert sum(map(page_locked, kept)) >= 5
 
 
-def test_rounding_counts(native: EngineChoice, quiet: ModuleType) -> None:
-    """The host allocator makes 16 MiB of 9 MiB: that is more than the limit."""
+def test_rounding_counts(native: EngineChoice, quiet: ModuleType, host_pages: str) -> None:
+    """The host allocator makes 16 MiB of 9 MiB: that is more than the limit. Our own pages are not rounded so."""
     with tnb.Bridge(engine=native, pinned_limit=12 * MIB) as bridge:
-        assert not page_locked(bridge.to_numpy(numbers(9)))
+        array = bridge.to_numpy(numbers(9))
+        assert page_locked(array) == (host_pages == "own")
+        del array
+        bridge.trim()
         assert page_locked(bridge.to_numpy(numbers(7)))
+
+
+@pytest.mark.parametrize("host_pages", ["own"], indirect=True)
+@pytest.mark.parametrize("mib", [1, 1.01, 1.3, 2.1, 5.01, 17.6, 40])
+def test_of_pages_of_our_own_at_most_an_eighth_is_wasted(native: EngineChoice, quiet: ModuleType, mib: float) -> None:
+    with tnb.Bridge(engine=native) as bridge:
+        source = numbers(mib)
+        array = bridge.to_numpy(source)
+        assert page_locked(array)
+        assert source.nbytes <= bridge.stats().held_bytes <= source.nbytes * 1.125
 
 
 def test_idle_memory_makes_room(native: EngineChoice, quiet: ModuleType) -> None:
@@ -261,13 +274,23 @@ MIB = 1 << 20
 source = torch.arange(5 * MIB // 4, dtype=torch.int32, device="fake")
 torch.empty(1).pin_memory()
 fake_device.empty_host_cache()
-def live(): return fake_device.counters().host_bytes_live
+def live():
+    counted = fake_device.counters()
+    return counted.host_bytes_live + counted.locked_pages_bytes
 """
 
 
-def test_bridges_share_the_limit_of_the_process(native: EngineChoice, quiet: ModuleType) -> None:
+def script(host_pages: str, body: str) -> str:
+    """A script that has page-locked memory of this kind."""
+    return f"import fake_driver\nfake_driver.register(own_pages={host_pages == 'own'})\n{SCRIPT}{body}"
+
+
+def test_bridges_share_the_limit_of_the_process(native: EngineChoice, fake: ModuleType, host_pages: str) -> None:
     """That of the environment; the functions of the package are one of the Bridges."""
-    source = """
+    page_locked = 4 if host_pages == "own" else 2  # of 5 MiB each, or of 8
+    source = (
+        f"page_locked = {page_locked}"
+        """
 first, second = tnb.Bridge(), tnb.Bridge()
 bridges = (first, second, tnb)
 kept = []
@@ -278,7 +301,7 @@ for turn in range(12):
     assert live() <= sum(held) <= 20 * MIB, (live(), held)
     assert {bridge.stats().limit_bytes for bridge in bridges} == {20 * MIB}
     assert tnb.engine_info().limit == 20 * MIB
-assert sum(bridge.stats().unpooled_leaves for bridge in bridges) == 10
+assert sum(bridge.stats().unpooled_leaves for bridge in bridges) == 12 - page_locked
 own = tnb.Bridge(pinned_limit=8 * MIB)
 assert torch.from_numpy(own.to_numpy(source)).is_pinned()
 assert all((array == np.arange(len(array))).all() for array in kept)
@@ -286,16 +309,21 @@ first.close()
 second.close()
 assert first.stats().limit_held_bytes == sum(bridge.stats().held_bytes for bridge in bridges)
 """
-    assert_silent(run_script(SCRIPT + source, TORCH_NP_BRIDGE_ENGINE=native, TORCH_NP_BRIDGE_PINNED_LIMIT="20MiB"))
+    )
+    assert_silent(
+        run_script(script(host_pages, source), TORCH_NP_BRIDGE_ENGINE=native, TORCH_NP_BRIDGE_PINNED_LIMIT="20MiB")
+    )
 
 
-def test_the_environment_may_forbid_page_locking(engine: EngineChoice, quiet: ModuleType) -> None:
+def test_the_environment_may_forbid_page_locking(engine: EngineChoice, fake: ModuleType, host_pages: str) -> None:
     source = """
 array = tnb.to_numpy(source)
 assert (array == np.arange(len(array))).all() and not torch.from_numpy(array).is_pinned()
 assert (tnb.stats().limit_bytes, tnb.stats().held_bytes, live()) == (0, 0, 0)
 """
-    assert_silent(run_script(SCRIPT + source, TORCH_NP_BRIDGE_ENGINE=engine, TORCH_NP_BRIDGE_PINNED_LIMIT="0"))
+    assert_silent(
+        run_script(script(host_pages, source), TORCH_NP_BRIDGE_ENGINE=engine, TORCH_NP_BRIDGE_PINNED_LIMIT="0")
+    )
 
 
 def test_nonsense_in_the_environment_raises(engine: EngineChoice) -> None:

@@ -38,7 +38,8 @@ def live(fake: ModuleType, bridge: tnb.Bridge) -> tuple[int, int, int, int]:
     """What a failed call must leave as it was: bytes on the device, page-locked, leased, and events."""
     counted = fake.counters()
     events = counted.event_creates - counted.event_destroys
-    return counted.device_bytes_live, counted.host_bytes_live, bridge.stats().leased_bytes, events
+    host = counted.host_bytes_live + counted.locked_pages_bytes
+    return counted.device_bytes_live, host, bridge.stats().leased_bytes, events
 
 
 def assert_right(bridge: tnb.Bridge, source: torch.Tensor) -> None:
@@ -95,14 +96,17 @@ def test_events_that_cannot_be_made(native_bridge: tnb.Bridge, fake: ModuleType,
     assert (native_bridge.to_numpy(x) == 1).all()
 
 
-def test_page_locked_memory_that_is_refused_is_done_without(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+def test_page_locked_memory_that_is_refused_is_done_without(
+    native_bridge: tnb.Bridge, fake: ModuleType, host_pages: str
+) -> None:
     x = torch.arange(777_777.0, device="fake")
     native_bridge.to_numpy(x[:10])
     fake.empty_host_cache()
     before = live(fake, native_bridge)[0]
-    with fake.fail("host_alloc") as failure:
+    with fake.fail("host_alloc" if host_pages == "allocated" else "lock_pages") as failure:
         small, large = native_bridge.to_numpy_async([x[:10], x]).result()
         assert failure.delivered == 1
+    assert fake.last_error() is None
     assert native_bridge.stats().unpooled_leaves == 1
     assert (large == range(777_777)).all()
     assert (small == range(10)).all()
@@ -111,33 +115,71 @@ def test_page_locked_memory_that_is_refused_is_done_without(native_bridge: tnb.B
     assert native_bridge.stats().unpooled_leaves == 1
 
 
-def test_a_first_use_that_fails(native: EngineChoice, fake: ModuleType) -> None:
+@pytest.mark.parametrize("call", ["lock_pages", "unlock_pages"])
+@pytest.mark.parametrize("host_pages", ["own"], indirect=True)
+@pytest.mark.usefixtures("host_pages")
+def test_pages_that_cannot_be_locked_in_place_come_from_the_host_allocator(
+    native: EngineChoice, fake: ModuleType, call: str
+) -> None:
+    """Decided once for a pool, at its first use; nothing of the attempt is left behind."""
+    x = torch.arange(50_000.0, device="fake")
+    locked = fake.counters().locked_pages_bytes
+    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
+        with fake.fail(call) as failure:
+            array = bridge.to_numpy(x)
+            assert failure.delivered == 1
+        kept = [bridge.to_numpy(torch.ones(1_000_000, device="fake")) for _ in range(5)]
+        assert fake.last_error() is None
+        assert bridge.stats().unpooled_leaves == 0
+        left = 4096 if call == "unlock_pages" else 0  # the one page that the driver did not let go of stays counted
+        assert fake.counters().locked_pages_bytes - locked == left
+        assert bridge.stats().limit_held_bytes - bridge.stats().held_bytes == left
+        assert all((other == 1).all() for other in kept)
+        assert (array == range(50_000)).all()
+
+
+@pytest.mark.parametrize("host_pages", ["own"], indirect=True)
+@pytest.mark.usefixtures("host_pages")
+def test_pages_that_cannot_be_unlocked_stay(native: EngineChoice, fake: ModuleType) -> None:
+    """The device may still reach them: they stay mapped and counted, until a later call."""
+    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
+        array = bridge.to_numpy(torch.ones(400_000, device="fake"))
+        torch.accelerator.synchronize()
+        del array
+        held = bridge.stats().held_bytes
+        with fake.fail("unlock_pages") as failure:
+            bridge.trim()
+            assert failure.delivered == 1
+        assert fake.last_error() is None
+        assert bridge.stats().held_bytes == held
+        bridge.trim()
+        assert bridge.stats().held_bytes == 0
+
+
+@pytest.mark.parametrize("call", ["stream_get", "event_create"])
+def test_a_first_use_that_fails(native: EngineChoice, fake: ModuleType, call: str) -> None:
     """A device whose stream could not be had is copied synchronously, and nothing of it is remembered."""
     assert_silent(
-        run_script("""
+        run_script(
+            f"call = {call!r}"
+            """
 import torch, fake_device, torch_np_bridge as tnb
 bridge = tnb.Bridge(engine="native")
 x = torch.ones(5, device="fake")
-for call in ("stream_get", "event_create"):
-    with fake_device.fail(call) as failure:
-        assert bridge.to_numpy(x).tolist() == [1] * 5
-        assert failure.delivered == 1
-    assert bridge.stats().transfers == 0
-with fake_device.fail("event_create", sticky=True):  # the device is lost: the synchronous copy says so
-    try:
-        bridge.to_numpy(x)
-    except RuntimeError as error:
-        assert "event_create" in str(error), error
-    else:
-        raise AssertionError
-assert bridge.to_numpy(x).tolist() == [1] * 5 and bridge.stats().transfers == 1
+with fake_device.fail(call) as failure:
+    assert bridge.to_numpy(x).tolist() == [1] * 5
+    assert failure.delivered == 1
+transfers = bridge.stats().transfers
+assert bridge.to_numpy(x).tolist() == [1] * 5
+assert bridge.stats().transfers == transfers + 1
 bridge = tnb.Bridge(engine="native")
 x = torch.ones(1_000_000, device="fake")  # of a size that torch's own cache does not have
 with fake_device.fail("host_alloc") as failure:
     assert bridge.to_numpy(x).tolist() == [1] * 1_000_000
     assert failure.delivered == 1
 assert bridge.to_numpy(x).tolist() == [1] * 1_000_000
-""")
+"""
+        )
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from helpers import assert_silent, run_script
 
-from torch_np_bridge.config import EngineChoice
-
 PRELUDE = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads and fork
 import numpy as np, torch, fake_device, torch_np_bridge as tnb
+
+if os.environ["HOST_PAGES"] != "torch's":
+    import fake_driver
+    fake_driver.register(own_pages=os.environ["HOST_PAGES"] == "own")
 
 def fill(value, count=100_000):
     return torch.full((count,), float(value), device="fake")
@@ -35,11 +37,15 @@ class Child:
 """
 
 
-@pytest.fixture(autouse=True)
-def chosen(engine: EngineChoice, fake: object, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The engine of every script here."""
+@pytest.fixture(autouse=True, params=["python", "native allocated", "native own"])
+def chosen(request: pytest.FixtureRequest, fake: object, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of every script here; of the native one both kinds of page-locked memory."""
+    engine, _, pages = request.param.partition(" ")
+    if pages:
+        request.getfixturevalue("native")
     monkeypatch.setenv("TORCH_NP_BRIDGE_ENGINE", engine)
-    return engine
+    monkeypatch.setenv("HOST_PAGES", pages or "torch's")
+    return str(request.param)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -72,7 +78,7 @@ array = transfer.result()
 address = array.ctypes.data
 del array, transfer
 again = [tnb.to_numpy(fill(2)) for _ in range(5)]
-assert address not in [one.ctypes.data for one in again]
+assert (address in [one.ctypes.data for one in again]) == (os.environ["HOST_PAGES"] == "own")
 child.run()
 """
     assert_silent(run_script(PRELUDE + body))
@@ -81,6 +87,8 @@ child.run()
 def test_inherited_memory_is_counted_and_freed(chosen: str) -> None:
     if chosen == "python":
         pytest.skip("the Python engine holds no memory")
+    if chosen == "native own":
+        pytest.skip("a child has a copy of pages of our own: what is inherited is used again")
     body = """
 array = tnb.to_numpy(fill(1))
 def inherited():
@@ -144,5 +152,62 @@ for turn in range(30):
     child.run()
 going = False
 for thread in threads: thread.join()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_of_pages_of_our_own_only_what_is_in_use_is_inherited(chosen: str) -> None:
+    """Idle slabs would be copied for each child, page by page. The next child finds what was idle at the first fork."""
+    if chosen != "native own":
+        pytest.skip("memory that is shared with a child is not copied")
+    body = """
+big, small = 1_000_000, 1000
+kept, idle = tnb.to_numpy(fill(1, small)), tnb.to_numpy(fill(2, big))
+address = idle.ctypes.data
+del idle
+def mapped():
+    with open("/proc/self/maps") as maps:
+        ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps]
+    return any(begin <= address < end for begin, end in ranges)
+def first():
+    assert not mapped()
+    assert (kept == 1).all()
+    grandchild = Child(lambda: None)  # what lies there now is not touched when the child forks in its turn
+    grandchild.run()
+Child(first).run()
+assert mapped()
+again = tnb.to_numpy(fill(3, big))
+assert again.ctypes.data == address
+def second():
+    assert (kept == 1).all() and (again == 3).all()
+child = Child(second)
+again[:] = 4
+del again
+assert tnb.to_numpy(fill(5, big)).ctypes.data == address
+child.run()
+assert tnb.stats().inherited_bytes == 0
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
+def test_a_child_of_a_child_inherits_what_lies_where_idle_memory_was(chosen: str) -> None:
+    if chosen != "native own":
+        pytest.skip("only idle memory of our own is missing in a child")
+    body = """
+import ctypes, mmap
+idle = tnb.to_numpy(fill(2, 1_000_000))
+page = idle.ctypes.data & -mmap.PAGESIZE
+del idle
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+def child():
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE
+    assert libc.mmap(page, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) == page
+    ctypes.memset(page, 7, 1)
+    def grandchild():
+        assert ctypes.string_at(page, 1) == bytes([7])
+    Child(grandchild).run()
+Child(child).run()
 """
     assert_silent(run_script(PRELUDE + body))

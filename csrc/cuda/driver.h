@@ -1,7 +1,7 @@
 #pragma once
 
-// What the CUDA runtime inside this extension does for csrc/device.h, which says what each entry means. No torch header,
-// C interface; the answers are cudaError_t, 0 for success.
+// What the CUDA runtime inside this extension does for csrc/device.h, which says what each entry means. No torch
+// header, C interface; the answers are cudaError_t, 0 for success.
 
 #include <stddef.h>
 
