@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "copy_lane.h"
+#include "device.h"
 
 namespace tnb {
 
@@ -27,6 +28,7 @@ void LaneFence::record(c10::DeviceType type) {
     for (CopyLane* lane : CopyLane::all()) {
         if (lane->device().type() != type) continue;
         const c10::DeviceGuard guard(lane->device());
+        refuse_capture(lane->stream());
         auto event = lane->event();
         event->record(lane->stream());
         events_.emplace_back(lane->device(), std::move(event));

@@ -14,7 +14,8 @@ namespace tnb {
 // A point behind all that our lanes of one device type had been given when it was first asked for.
 class LaneFence {
 public:
-    // Whether the device has come there before the deadline. False too where it does not answer.
+    // Whether the device has come there before the deadline. False too where it does not answer, or where one of the
+    // lanes is captured into a graph, which an event would become part of.
     bool has_passed(c10::DeviceType type, Clock::time_point deadline) noexcept;
 
 private:

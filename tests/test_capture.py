@@ -203,6 +203,22 @@ def test_the_copy_stream_may_be_the_one_that_is_captured(
     assert (native_bridge.to_numpy(x).ravel() == np.arange(10_000)).all()
 
 
+@pytest.mark.usefixtures("host_pages")
+def test_nothing_is_given_back_while_the_copy_stream_is_captured(
+    native: EngineChoice, fake: ModuleType, x: torch.Tensor
+) -> None:
+    """Whether it has come past a point could only be asked by an event in the graph."""
+    with tnb.Bridge(engine=native) as bridge:
+        ours = copy_stream(fake, bridge, x)
+        held = bridge.stats().held_bytes
+        captured = fake.capture(ours)
+        bridge.trim()
+        assert bridge.stats().held_bytes == held > 0
+        captured.end()
+        bridge.trim()
+        assert bridge.stats().held_bytes == 0
+
+
 def test_a_captured_stream_cannot_wait_for_a_copy(
     native_bridge: tnb.Bridge, fake: ModuleType, stream: torch.Stream, x: torch.Tensor
 ) -> None:
