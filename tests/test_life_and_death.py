@@ -198,12 +198,15 @@ def child():
     if ended:
         assert (transfer.result() == 1).all()
     else:
-        try:
-            transfer.result(timeout=30)
-        except RuntimeError as error:
-            assert "spawn" in str(error), error
-        else:
-            raise AssertionError("garbage was handed out")
+        asked = fake_device.counters().event_queries
+        for ask in (lambda: transfer.result(timeout=30), transfer.block_stream):
+            try:
+                ask()
+            except RuntimeError as error:
+                assert "got a fork" in str(error) and "spawn" in str(error), error
+            else:
+                raise AssertionError("garbage was handed out")
+        assert fake_device.counters().event_queries == asked  # no driver survives a fork
     assert tnb.to_numpy(torch.ones(3)).tolist() == [1, 1, 1]
     del transfer, bridge
     gc.collect()
