@@ -65,9 +65,9 @@ public:
         const auto waiting = std::partition(freed.begin(), freed.end(),
                                             [&](Freed& memory) { return memory.fence.has_passed(type_, deadline); });
         const bool any = waiting != freed.begin();
-        const bool emptied = (others || any) && empty_cache();
-        const auto kept = std::partition(freed.begin(), waiting,
-                                         [&](const Freed& memory) { return emptied && !memory.is_lost(type_); });
+        if (others || any) empty_cache();
+        const auto kept =
+            std::partition(freed.begin(), waiting, [this](const Freed& memory) { return !memory.stays_locked(type_); });
         std::size_t gone = 0;
         const std::lock_guard<std::mutex> lock(mutex_);
         for (auto memory = freed.begin(); memory != kept; ++memory) {
@@ -91,9 +91,9 @@ private:
         std::size_t failures;  // to empty the cache, before this came to lie in it
         LaneFence fence;
 
-        // What the driver refuses to free is in torch's cache no more, nor is what was to be freed after it: both stay
-        // page-locked for good.
-        bool is_lost(c10::DeviceType type) const noexcept {
+        // What the driver refuses to free is in torch's cache no more, nor is what was to be freed after it: who
+        // empties the cache the next time frees neither.
+        bool stays_locked(c10::DeviceType type) const noexcept {
             if (failures == failures_.load()) return false;
             try {
                 return at::globalContext().getAcceleratorHooksInterface(type).isPinnedPtr(data);
@@ -103,10 +103,8 @@ private:
         }
     };
 
-    bool empty_cache() noexcept {
-        const bool emptied = empty_host_cache(type_);
-        if (!emptied) failures_.fetch_add(1);
-        return emptied;
+    void empty_cache() noexcept {
+        if (!empty_host_cache(type_)) failures_.fetch_add(1);
     }
 
     bool is_inherited(const void* data) {

@@ -180,7 +180,8 @@ assert tnb.to_numpy(x)[0] == 1
     )
 
 
-def test_a_child_made_in_flight(chosen: str) -> None:
+@pytest.mark.parametrize("limit", ["1GiB", "0"], ids=["page-locked", "staged"])
+def test_a_child_made_in_flight(chosen: str, limit: str) -> None:
     """The child may drop what it inherits, and asking for it ends with an error instead of a hang."""
     hold = "None" if chosen == "python" else "fake_device.hold()"
     assert_silent(
@@ -189,7 +190,7 @@ def test_a_child_made_in_flight(chosen: str) -> None:
             + PRELUDE
             + FORK
             + f"""
-bridge = tnb.Bridge()
+bridge = tnb.Bridge(pinned_limit={limit!r})
 latch = {hold}
 transfer = bridge.to_numpy_async(x)
 ended = transfer.done()
@@ -198,14 +199,18 @@ def child():
     if ended:
         assert (transfer.result() == 1).all()
     else:
-        try:
-            transfer.result(timeout=30)
-        except RuntimeError as error:
-            assert "spawn" in str(error), error
-        else:
-            raise AssertionError("garbage was handed out")
+        for ask in (lambda: transfer.result(timeout=30), transfer.block_stream):
+            try:
+                ask()
+            except RuntimeError as error:
+                assert "got a fork" in str(error) and "spawn" in str(error), error
+            else:
+                raise AssertionError("garbage was handed out")
     assert tnb.to_numpy(torch.ones(3)).tolist() == [1, 1, 1]
-    del transfer, bridge
+    del transfer
+    bridge.close()
+    assert len(os.listdir("/proc/self/task")) == 1  # no worker was started
+    del bridge
     gc.collect()
 in_child(child)
 if latch: latch.release()
