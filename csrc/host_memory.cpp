@@ -18,6 +18,33 @@
 namespace tnb {
 namespace {
 
+// What was freed, but may lie in the cache of an allocator yet, where every pool could find it, while a forked child
+// still sees it.
+class InheritedMemory {
+public:
+    void add(const void* data) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        addresses_.push_back(data);
+    }
+    void remove(const void* data) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        std::erase(addresses_, data);
+    }
+    bool contains(const void* data) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return std::find(addresses_.begin(), addresses_.end(), data) != addresses_.end();
+    }
+
+private:
+    std::mutex mutex_;  // guards the list
+    std::vector<const void*> addresses_;
+};
+
+InheritedMemory& inherited_memory() {
+    static auto* instance = new InheritedMemory;
+    return *instance;
+}
+
 // Torch's host allocators round to powers of two; a slab of such a size wastes nothing of it.
 class DeviceTypeHostMemory final : public HostMemory {
 public:
@@ -36,17 +63,14 @@ public:
         for (;;) {
             auto owner = std::make_unique<at::DataPtr>(allocator_->allocate(slab_bytes));
             void* data = owner->get();
-            if (!is_inherited(data)) return {data, owner.release()};
+            if (!inherited_memory().contains(data)) return {data, owner.release()};
             inherited.push_back(std::move(*owner));
         }
     }
 
     void deallocate(const Allocation& allocation, std::size_t slab_bytes, bool inherited) noexcept override {
         const RelaxedCapture relaxed(type_);
-        if (inherited) {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            inherited_.push_back(allocation.data);
-        }
+        if (inherited) inherited_memory().add(allocation.data);
         const std::size_t failures = failures_.load();
         delete static_cast<at::DataPtr*>(allocation.handle);
         // Only now: torch's allocator has noted the copies to a block, and keeps a freed one until an event that it
@@ -72,7 +96,7 @@ public:
         const std::lock_guard<std::mutex> lock(mutex_);
         for (auto memory = freed.begin(); memory != kept; ++memory) {
             gone += memory->bytes;
-            std::erase(inherited_, memory->data);
+            inherited_memory().remove(memory->data);
         }
         freed_.insert(freed_.end(), std::make_move_iterator(kept), std::make_move_iterator(freed.end()));
         return gone;
@@ -107,16 +131,10 @@ private:
         if (!empty_host_cache(type_)) failures_.fetch_add(1);
     }
 
-    bool is_inherited(const void* data) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        return std::find(inherited_.begin(), inherited_.end(), data) != inherited_.end();
-    }
-
     const c10::DeviceType type_;
     at::HostAllocator* const allocator_;
-    std::mutex mutex_;  // guards what follows
+    std::mutex mutex_;  // guards the list
     std::vector<Freed> freed_;
-    std::vector<const void*> inherited_;                  // what a child still sees of it
     static inline std::atomic<std::size_t> failures_{0};  // to empty the cache, which all pools have in common
 };
 

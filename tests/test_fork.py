@@ -106,6 +106,34 @@ child.run()
     assert_silent(run_script(PRELUDE + body))
 
 
+def test_what_lies_in_the_cache_of_the_allocator_is_not_taken_by_another_bridge(chosen: str) -> None:
+    """A busy copy stream keeps freed memory there."""
+    if chosen == "python":
+        pytest.skip("the Python engine holds no memory")
+    body = """
+first, second = tnb.Bridge(pinned_limit="2MiB"), tnb.Bridge(pinned_limit="64MiB")
+second.to_numpy(fill(0))
+array = first.empty(200_000, np.float32)
+array[:] = 1
+def inherited():
+    assert (array == 1).all()
+child = Child(inherited)
+address = array.ctypes.data
+del array
+large = fill(2, 400_000)
+with fake_device.hold() as latch:
+    pending = [second.to_numpy_async(fill(2))]
+    pending.append(first.to_numpy_async(large))  # there is room for it only without the first slab
+    kept = [second.empty(250_000, np.float32) for _ in range(8)]  # slabs of the size of the first one
+    assert address not in [one.ctypes.data for one in kept]
+    for one in kept: one[:] = 2
+    latch.release()
+assert all((transfer.result() == 2).all() for transfer in pending)
+child.run()
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
 def test_a_fork_in_every_epoch_with_live_arrays_does_not_end_up_staged(chosen: str) -> None:
     """As a DataLoader does it. Each epoch drops the arrays of the last one; the limit has room for a few epochs."""
     if chosen == "python":
