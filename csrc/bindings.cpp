@@ -123,8 +123,8 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
         }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
         const bool supported = is_plain(tensor) && numpy_dtype(tensor.scalar_type()) != nullptr;
-        const bool has_values = storage_reaches(tensor) && !is_uninitialized(item, tensor);
-        if (!supported || !has_values) refuse("LeafRefusedError", tensors.size());
+        const bool has_values = supported && storage_reaches(tensor) && !is_uninitialized(item, tensor);
+        if (!has_values) refuse("LeafRefusedError", tensors.size());
         tensors.push_back(tensor);
     }
     return tensors;
