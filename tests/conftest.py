@@ -7,6 +7,7 @@ torch sees a CUDA device, that is what the tests run on, unless the fake acceler
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -26,7 +27,9 @@ THINGS = ("native", "fake", "cuda")
 REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").split(",") if name.strip())
 # A process has one of them: once a fake device is registered, torch.accelerator and page-locking mean it alone.
 ACCELERATOR = "cuda" if "cuda" in REQUIRED or (torch.cuda.is_available() and "fake" not in REQUIRED) else "fake"
-collect_ignore = ["fake_device"] if ACCELERATOR == "cuda" else []
+# Its own tests need it to be collected at all, so without a compiler they are left out here.
+NO_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is None and "fake" not in REQUIRED
+collect_ignore = ["fake_device"] if ACCELERATOR == "cuda" or NO_COMPILER else []
 
 
 def pytest_configure() -> None:

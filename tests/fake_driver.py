@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 
-import fake_device
-
 from torch_np_bridge.engine import extension
 
 _FUNCTIONS = {
@@ -20,6 +18,8 @@ PAGES = frozenset({"lock_pages", "unlock_pages"})
 
 def register(*, own_pages: bool, without: frozenset[str] = frozenset()) -> None:
     """Registers all functions but `without`, and the locking of pages only for `own_pages`; for pools from now on."""
+    import fake_device  # builds it, where it is not: not before it is asked for
+
     library = ctypes.CDLL(str(fake_device.library_path()))
     names = set(_FUNCTIONS) - without - (frozenset() if own_pages else PAGES)
     addresses = {name: ctypes.cast(getattr(library, _FUNCTIONS[name]), ctypes.c_void_p).value for name in names}
