@@ -89,7 +89,7 @@ public:
         const auto waiting = std::partition(freed.begin(), freed.end(),
                                             [&](Freed& memory) { return memory.fence.has_passed(type_, deadline); });
         const bool any = waiting != freed.begin();
-        if (others || any) empty_cache();
+        const bool emptied = (others || any) && empty_cache();
         const auto kept =
             std::partition(freed.begin(), waiting, [this](const Freed& memory) { return !memory.stays_locked(type_); });
         std::size_t gone = 0;
@@ -98,7 +98,9 @@ public:
             gone += memory->bytes;
             inherited_memory().remove(memory->data);
         }
-        freed_.insert(freed_.end(), std::make_move_iterator(kept), std::make_move_iterator(freed.end()));
+        // What stays locked where all was freed does so for good: it is counted, but not asked for again.
+        freed_.insert(freed_.end(), std::make_move_iterator(emptied ? waiting : kept),
+                      std::make_move_iterator(freed.end()));
         return gone;
     }
 
@@ -127,8 +129,10 @@ private:
         }
     };
 
-    void empty_cache() noexcept {
-        if (!empty_host_cache(type_)) failures_.fetch_add(1);
+    bool empty_cache() noexcept {
+        const bool emptied = empty_host_cache(type_);
+        if (!emptied) failures_.fetch_add(1);
+        return emptied;
     }
 
     const c10::DeviceType type_;

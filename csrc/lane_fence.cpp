@@ -2,8 +2,6 @@
 
 #include <c10/core/DeviceGuard.h>
 
-#include <algorithm>
-
 #include "copy_lane.h"
 #include "device.h"
 
@@ -13,10 +11,11 @@ bool LaneFence::has_passed(c10::DeviceType type, Clock::time_point deadline) noe
     try {
         if (!recorded_) record(type);
         return wait_until(deadline, [this] {
-            return std::all_of(events_.begin(), events_.end(), [](const Recorded& recorded) {
+            std::erase_if(events_, [](const Recorded& recorded) {
                 const c10::DeviceGuard guard(recorded.first);
                 return recorded.second->query();
             });
+            return events_.empty();
         });
     } catch (const std::exception&) {
         return false;
