@@ -176,8 +176,12 @@ def without(*names: FeatureName) -> Iterator[None]:
 
 
 def restore_defaults() -> None:
-    """Takes back what a test may have left behind: failures, costs, limits and kinds of host memory."""
+    """Takes back what a test may have left behind: failures, costs, limits, kinds of host memory, the capture mode.
+
+    On a lost device the last one cannot be given back by whoever had exchanged it.
+    """
     clear_failures()
+    fake.exchange_capture_mode(fake.CaptureMode.GLOBAL)
     set_copy_cost()
     set_queue_limit()
     set_host_memory()
