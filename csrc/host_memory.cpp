@@ -117,8 +117,8 @@ private:
         std::size_t failures;  // to empty the cache, before this came to lie in it
         LaneFence fence;
 
-        // What the driver refuses to free is in torch's cache no more, nor is what was to be freed after it: who
-        // empties the cache the next time frees neither.
+        // What the driver refuses to free is in torch's cache no more, nor is what lay behind it in the list of its
+        // size: who empties the cache the next time frees neither.
         bool stays_locked(c10::DeviceType type) const noexcept {
             if (failures == failures_.load()) return false;
             try {

@@ -48,6 +48,13 @@ def chosen(request: pytest.FixtureRequest, fake: object, monkeypatch: pytest.Mon
     return str(request.param)
 
 
+# The Python engine is synchronous and holds no memory, and a child has its own copy of pages that are locked in place:
+# what is about the one or the other is not asked of the rest.
+native = pytest.mark.parametrize("chosen", ["native allocated", "native own"], indirect=True)
+allocated = pytest.mark.parametrize("chosen", ["native allocated"], indirect=True)
+own = pytest.mark.parametrize("chosen", ["native own"], indirect=True)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_parent_drops_its_array_and_goes_on(shared: bool) -> None:
     """Both kinds of host memory: shared with a child, as a driver's is, and private."""
@@ -65,10 +72,9 @@ child.run()
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_a_copy_in_flight_at_the_fork(chosen: str) -> None:
+@native
+def test_a_copy_in_flight_at_the_fork() -> None:
     """The child inherits the block before the parent has its array."""
-    if chosen == "python":
-        pytest.skip("the Python engine is synchronous: nothing is in flight")
     body = """
 latch = fake_device.hold()
 transfer = tnb.to_numpy_async(fill(1))
@@ -84,11 +90,8 @@ child.run()
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_inherited_memory_is_counted_and_freed(chosen: str) -> None:
-    if chosen == "python":
-        pytest.skip("the Python engine holds no memory")
-    if chosen == "native own":
-        pytest.skip("a child has a copy of pages of our own: what is inherited is used again")
+@allocated
+def test_inherited_memory_is_counted_and_freed() -> None:
     body = """
 array = tnb.to_numpy(fill(1))
 def inherited():
@@ -106,10 +109,9 @@ child.run()
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_what_lies_in_the_cache_of_the_allocator_is_not_taken_by_another_bridge(chosen: str) -> None:
+@native
+def test_what_lies_in_the_cache_of_the_allocator_is_not_taken_by_another_bridge() -> None:
     """A busy copy stream keeps freed memory there."""
-    if chosen == "python":
-        pytest.skip("the Python engine holds no memory")
     body = """
 first, second = tnb.Bridge(pinned_limit="2MiB"), tnb.Bridge(pinned_limit="64MiB")
 second.to_numpy(fill(0))
@@ -134,10 +136,9 @@ child.run()
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_a_fork_in_every_epoch_with_live_arrays_does_not_end_up_staged(chosen: str) -> None:
+@native
+def test_a_fork_in_every_epoch_with_live_arrays_does_not_end_up_staged() -> None:
     """As a DataLoader does it. Each epoch drops the arrays of the last one; the limit has room for a few epochs."""
-    if chosen == "python":
-        pytest.skip("the Python engine knows no limit")
     body = """
 bridge = tnb.Bridge(pinned_limit="40MiB")
 kept = None
@@ -184,10 +185,9 @@ for thread in threads: thread.join()
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_of_pages_of_our_own_only_what_is_in_use_is_inherited(chosen: str) -> None:
+@own
+def test_of_pages_of_our_own_only_what_is_in_use_is_inherited() -> None:
     """Idle slabs would be copied for each child, page by page. The next child finds what was idle at the first fork."""
-    if chosen != "native own":
-        pytest.skip("memory that is shared with a child is not copied")
     body = """
 big, small = 1_000_000, 1000
 kept, idle = tnb.to_numpy(fill(1, small)), tnb.to_numpy(fill(2, big))
@@ -218,9 +218,8 @@ assert tnb.stats().inherited_bytes == 0
     assert_silent(run_script(PRELUDE + body))
 
 
-def test_a_child_of_a_child_inherits_what_lies_where_idle_memory_was(chosen: str) -> None:
-    if chosen != "native own":
-        pytest.skip("only idle memory of our own is missing in a child")
+@own
+def test_a_child_of_a_child_inherits_what_lies_where_idle_memory_was() -> None:
     body = """
 import ctypes, mmap
 idle = tnb.to_numpy(fill(2, 1_000_000))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import fake_device
 
@@ -16,6 +17,15 @@ Script = Callable[[str], "subprocess.CompletedProcess[str]"]
 def _clean() -> Iterator[None]:
     yield
     fake_device.restore_defaults()
+
+
+@pytest.fixture
+def idle() -> Iterator[None]:
+    """A device that was used and has nothing to do, before and after."""
+    torch.zeros(1, device="fake").cpu()
+    torch.accelerator.synchronize()
+    yield
+    torch.accelerator.synchronize()
 
 
 @pytest.fixture

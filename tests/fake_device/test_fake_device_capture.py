@@ -13,16 +13,10 @@ from .calling import Runner, elsewhere, here, on
 from .graph_capture import Mode
 from .handles import stream_handle
 
+pytestmark = pytest.mark.usefixtures("idle")
+
 PAGE = 4096
 Uses = dict[str, Callable[[], object]]
-
-
-@pytest.fixture(autouse=True)
-def _idle() -> Iterator[None]:
-    torch.zeros(1, device="fake").cpu()
-    torch.accelerator.synchronize()
-    yield
-    torch.accelerator.synchronize()
 
 
 class Calls:

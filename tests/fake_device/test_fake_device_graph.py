@@ -1,7 +1,5 @@
 """What a capture takes in, and what launching its graph does."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -9,13 +7,7 @@ import fake_device
 
 from .calling import elsewhere, here, on
 
-
-@pytest.fixture(autouse=True)
-def _idle() -> Iterator[None]:
-    torch.zeros(1, device="fake").cpu()
-    torch.accelerator.synchronize()
-    yield
-    torch.accelerator.synchronize()
+pytestmark = pytest.mark.usefixtures("idle")
 
 
 def test_captured_work_runs_when_the_graph_is_launched_each_time() -> None:
