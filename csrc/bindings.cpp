@@ -67,6 +67,7 @@ public:
                 ? Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout))
                 : Clock::time_point::max();
         while (true) {
+            help();
             const auto slice = std::min(deadline, Clock::now() + signal_interval);
             bool ended = false;
             {
@@ -86,14 +87,29 @@ public:
 
     std::optional<std::size_t> mutated_leaf() { return transfer_->mutated_leaf(); }
 
+    void add_done_callback(const py::function& function) {
+        auto notify = [kept = keep_alive(function.ptr())] { call(static_cast<PyObject*>(kept.get())); };
+        auto& engine = engine_.cast<Engine&>();
+        const GilRelease release;
+        engine.when_ended(transfer_, std::move(notify));
+    }
+
     void block_stream(const py::object& stream) {
         std::optional<c10::Stream> target;
         if (!stream.is_none()) target = take_stream(stream);
+        help();
         const GilRelease release;
         transfer_->block(target);
     }
 
 private:
+    // In a callback, which the worker calls, the copies that are the worker's own are not made by anybody else.
+    static void help() {
+        if (!Worker::is_this_thread()) return;
+        const GilRelease release;
+        Worker::help();
+    }
+
     py::object engine_;
     std::shared_ptr<Transfer> transfer_;
     py::list arrays_;
@@ -258,6 +274,7 @@ PYBIND11_MODULE(_C, module) {
         .def("wait", &tnb::Pending::wait, py::arg("timeout"))
         .def("arrays", &tnb::Pending::arrays)
         .def("mutated_leaf", &tnb::Pending::mutated_leaf)
+        .def("add_done_callback", &tnb::Pending::add_done_callback, py::arg("function"))
         .def("block_stream", &tnb::Pending::block_stream, py::arg("stream"));
     py::class_<tnb::SharedLimit, std::shared_ptr<tnb::SharedLimit>>(module, "SharedLimit")
         .def(py::init<std::size_t>(), py::arg("bytes"));

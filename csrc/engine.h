@@ -101,6 +101,10 @@ public:
     void trim();
     // Somebody has lost interest in a transfer that has not ended: what it holds is let go as soon as it has.
     void release_when_ended() { worker_.sweep_lanes(); }
+    // Call `notify`, on the worker, once the transfer has ended, well or not; it must not throw.
+    void when_ended(std::shared_ptr<Transfer> transfer, Worker::Job notify) {
+        worker_.watch(std::move(transfer), std::move(notify));
+    }
     EngineStats stats();
 
 private:

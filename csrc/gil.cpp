@@ -29,6 +29,14 @@ std::shared_ptr<void> keep_alive(PyObject* object) {
     return {object, [](void* kept) { with_gil([kept] { Py_DECREF(static_cast<PyObject*>(kept)); }); }};
 }
 
+void call(PyObject* function) noexcept {
+    with_gil([function] {
+        PyObject* result = PyObject_CallNoArgs(function);
+        if (result == nullptr) PyErr_WriteUnraisable(function);
+        Py_XDECREF(result);
+    });
+}
+
 void drop(std::vector<c10::Storage>&& storages) noexcept {
     const bool known_to_python = std::any_of(storages.begin(), storages.end(), [](const c10::Storage& storage) {
         return storage && storage.unsafeGetStorageImpl()->pyobj_slot()->load_pyobj() != nullptr;

@@ -38,6 +38,10 @@ private:
 // Keeps a Python object alive, and is dropped by any thread, with or without the GIL. Made with the GIL.
 std::shared_ptr<void> keep_alive(PyObject* object);
 
+// Calls a Python object without arguments, from a thread without the GIL; not any more once the process exits. What it
+// raises is reported as that of a destructor is.
+void call(PyObject* function) noexcept;
+
 // Lets go of storages, from a thread with or without the GIL. Torch takes the GIL where the last reference of C++ to a
 // storage goes that Python knows, and does so where it cannot be parked: so it is taken here, for those only.
 void drop(std::vector<c10::Storage>&& storages) noexcept;

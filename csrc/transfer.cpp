@@ -11,6 +11,9 @@
 #include "process.h"
 
 namespace tnb {
+
+std::atomic<std::uint64_t> Flight::endings_{0};
+
 Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine)
     : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
 
@@ -52,12 +55,17 @@ void Flight::land() {
         std::swap(cargo, cargo_);
         landed_.store(true, std::memory_order_release);
     }
+    endings_.fetch_add(1, std::memory_order_release);
     drop(std::move(cargo.sources));
 }
 
 void Flight::fail(std::exception_ptr error) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (error_ == nullptr) error_ = std::move(error);
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (error_ == nullptr) error_ = std::move(error);
+    }
+    failed_.store(true, std::memory_order_release);
+    endings_.fetch_add(1, std::memory_order_release);
 }
 
 void Flight::look_for_mutations() {
@@ -108,6 +116,10 @@ bool Transfer::done() {
 
 bool Transfer::ended() const {
     return std::all_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->landed(); });
+}
+
+bool Transfer::over() const {
+    return std::all_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->over(); });
 }
 
 bool Transfer::wait_until(Clock::time_point deadline) {

@@ -57,6 +57,10 @@ public:
     // The copies have failed; what they used is kept unless land() is called too.
     void fail(std::exception_ptr error) noexcept;
     bool landed() const noexcept { return landed_.load(std::memory_order_acquire); }
+    // Whether the end was seen already, good or bad; asks no device.
+    bool over() const noexcept { return landed() || failed_.load(std::memory_order_acquire); }
+    // How many flights have ended so far, in this process: who waits for many need not ask each while it stays.
+    static std::uint64_t endings() noexcept { return endings_.load(std::memory_order_acquire); }
     std::exception_ptr error();
     // The leaf whose source was changed in place before the end was seen, if any.
     std::optional<std::size_t> mutated_leaf();
@@ -78,6 +82,8 @@ private:
     std::exception_ptr error_;
     std::optional<std::size_t> mutated_leaf_;
     std::atomic<bool> landed_{false};
+    std::atomic<bool> failed_{false};
+    static std::atomic<std::uint64_t> endings_;
 };
 
 // One submission: a flight for each device. Any thread may ask and wait.
@@ -88,6 +94,8 @@ public:
     bool done();
     // Whether that was seen already; asks no device.
     bool ended() const;
+    // The same, and true too where a copy is known to have failed.
+    bool over() const;
     // Waits, without spinning for long, until the copies have ended or `deadline` has come; whether they have ended.
     bool wait_until(Clock::time_point deadline);
     // The first error of the copies, once they have ended.

@@ -1,12 +1,9 @@
-"""A loop whose copies overlap its computing: two transfers stay in flight while the next batch is made.
+"""A loop whose copies overlap its computing: the next batch is made while the last one is copied.
 
 python examples/pipeline.py [--device NAME]
 """
 
 import argparse
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +11,6 @@ import torch
 import torch_np_bridge as tnb
 
 Batch = dict[str, torch.Tensor]
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def overlapped(
-    batches: Iterable[torch.Tensor], compute: Callable[[torch.Tensor], Batch], depth: int
-) -> Iterator[Arrays]:
-    """What `compute` makes of each batch, as arrays, in order; up to `depth` copies are under way meanwhile."""
-    transfers: deque[tnb.Transfer] = deque()
-    for batch in batches:
-        # Returns at once: the copy starts when the device has made the outputs, and the next batch can be submitted.
-        # The outputs need not be kept: the transfer keeps them alive until the copy has ended.
-        transfers.append(tnb.to_numpy_async(compute(batch)))
-        if len(transfers) > depth:
-            yield transfers.popleft().result()
-    while transfers:
-        yield transfers.popleft().result()
 
 
 def main() -> None:
@@ -48,7 +29,8 @@ def main() -> None:
         return {"scores": scores, "best": scores.argmax(dim=1)}
 
     count = 0
-    for batch, arrays in zip(batches, overlapped(batches, compute, depth=2), strict=True):
+    # Each output is copied while the next ones are computed; they need not be kept, the transfers keep them alive.
+    for batch, arrays in zip(batches, tnb.prefetch_to_host(map(compute, batches)), strict=True):
         expected = {name: output.cpu().numpy() for name, output in compute(batch).items()}
         assert arrays.keys() == expected.keys()
         assert all(np.array_equal(arrays[name], expected[name]) for name in expected)

@@ -1,4 +1,4 @@
-"""The code of the README runs: sessions give what they show, blocks run in order in one namespace."""
+"""The code of the README and of other pages runs: sessions give what they show, blocks run in order in one namespace."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES_THAT_RUN = ("README.md", "docs/pipelines.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return [code for found, code in FENCE.findall(README.read_text()) if found == language]
+def blocks(language: str, page: Path = README) -> list[str]:
+    return [code for found, code in FENCE.findall(page.read_text()) if found == language]
 
 
 def test_sessions_give_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,12 +27,13 @@ def test_sessions_give_what_they_show(capsys: pytest.CaptureFixture[str]) -> Non
     assert results.failed == 0, capsys.readouterr().out
 
 
-def test_blocks_run() -> None:
-    code = blocks("python")
+@pytest.mark.parametrize("page", PAGES_THAT_RUN)
+def test_blocks_run(page: str) -> None:
+    code = blocks("python", ROOT / page)
     assert code
     namespace: dict[str, object] = {}
     for block in code:
-        exec(compile(block, str(README), "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
 
 
 def test_first_code_is_what_the_package_is_for() -> None:

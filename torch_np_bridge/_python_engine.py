@@ -37,6 +37,9 @@ class Finished:
     def mutated_leaf(self) -> int | None:
         return None
 
+    def add_done_callback(self, function: Callable[[], Any]) -> None:
+        function()
+
     def block_stream(self, stream: torch.Stream | None) -> None:
         """Nothing is in flight."""
 

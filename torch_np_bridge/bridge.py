@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from .dtypes import NUMPY_DTYPES
 from .engine import Array
 from .errors import LeafRefusedError, OutputRefusedError, UnsupportedTensorError
 from .memory_limit import MOST, parse_bytes
+from .pipeline import AsyncHostIterator, HostIterator, prefetch
 from .transfer import Transfer
 
 
@@ -55,6 +57,21 @@ class Bridge:
     def to_numpy_async(self, tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
         """See :func:`torch_np_bridge.to_numpy_async`."""
         return self._submit(tree, None, out, snapshot, blocking=False)
+
+    @overload
+    def prefetch_to_host(
+        self, iterable: Iterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+    ) -> HostIterator: ...
+    @overload
+    def prefetch_to_host(
+        self, iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+    ) -> AsyncHostIterator: ...
+    def prefetch_to_host(
+        self, iterable: Iterable[Any] | AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+    ) -> HostIterator | AsyncHostIterator:
+        """See :func:`torch_np_bridge.prefetch_to_host`."""
+        self._require_open()
+        return prefetch(iterable, depth, partial(self.to_numpy_async, snapshot=snapshot))
 
     def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
         """See :func:`torch_np_bridge.empty`."""
@@ -190,6 +207,43 @@ def to_numpy_async(tree: Any, *, out: Any = None, snapshot: bool = False) -> Tra
     return _default.to_numpy_async(tree, out=out, snapshot=snapshot)
 
 
+@overload
+def prefetch_to_host(iterable: Iterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False) -> HostIterator: ...
+@overload
+def prefetch_to_host(
+    iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+) -> AsyncHostIterator: ...
+def prefetch_to_host(
+    iterable: Iterable[Any] | AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+) -> HostIterator | AsyncHostIterator:
+    """Iterate over the arrays of what ``iterable`` yields, while their copies overlap the making of what comes next.
+
+    The iterable is pulled inside ``next()``, in the consumer's thread and on its current streams, until ``depth``
+    transfers are under way; then the oldest is waited for and given out. So the device is given ``depth - 1`` items
+    ahead of the consumer. At most ``depth`` items are alive on the device beside the one that is being made, and on the
+    host their arrays beside those that the consumer still has: take a depth of 3 where the consumer takes about as long
+    as the device does for an item.
+
+    An exception of the iterable comes at its place in the order, after the arrays of the items before it, and ends
+    the iteration, as does a tree that is refused and a copy that fails. Ctrl-C comes at once; iterating may go on.
+
+    Args:
+        iterable: yields trees as for :func:`to_numpy`: a generator, a ``DataLoader``, a list, … What its items hold
+            beside tensors, such as names and labels, passes through.
+        depth: how many transfers are under way at most, 1 or more.
+        snapshot: clone the tensors first, for items whose tensors are written to again (static outputs of CUDA graphs).
+
+    Returns:
+        An iterator with the length of the iterable, where it has one, and ``close()``. For an asynchronous iterable an
+        asynchronous iterator, whose waiting does not block the event loop, with ``aclose()``. One caller at a time.
+
+    Raises:
+        ValueError: ``depth`` is below 1.
+        TypeError: ``iterable`` is none.
+    """
+    return _default.prefetch_to_host(iterable, depth, snapshot=snapshot)
+
+
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
     """An array for ``out=``, in page-locked memory that the current accelerator writes to directly.
 
@@ -250,5 +304,5 @@ def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-for _public in (Bridge, empty, to_numpy_async, engine_info, stats, trim):
+for _public in (Bridge, empty, prefetch_to_host, to_numpy_async, engine_info, stats, trim):
     _public.__module__ = "torch_np_bridge"

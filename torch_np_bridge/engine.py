@@ -41,6 +41,9 @@ class Pending(Protocol):
     def mutated_leaf(self) -> int | None:
         """The index of a tensor that was seen to have been changed in place before its copy was seen to have ended."""
 
+    def add_done_callback(self, function: Callable[[], Any]) -> None:
+        """Call ``function`` once the copies have ended, well or not; never in this call where they have not."""
+
     def block_stream(self, stream: torch.Stream | None) -> None:
         """Make ``stream``, or the current stream of each device, wait for the copies; the host does not wait."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import math
 import numbers
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +20,7 @@ from .engine import Array, Pending
 from .errors import SourceMutatedError
 
 _UNSET = object()
+_logger = logging.getLogger("torch_np_bridge")
 
 
 class Transfer:
@@ -79,6 +84,71 @@ class Transfer:
             return error
         return None
 
+    def add_done_callback(self, fn: Callable[[Transfer], object]) -> None:
+        """Call ``fn(transfer)`` once the copies have ended, well or with an error.
+
+        It is called on the worker of the Bridge, one at a time and in the order in which they were added, or at once in
+        the calling thread where the copies have ended already. What it raises is logged and goes no further, as with
+        ``concurrent.futures``. It should be short: staged copies and other callbacks of the Bridge wait for it. A
+        process that exits before the copies have ended calls none. The Transfer lives until then, also when nobody
+        else holds it.
+
+        Args:
+            fn: is given this Transfer, whose :meth:`result` does not wait any more.
+        """
+        if not callable(fn):
+            raise TypeError(f"expected a function that takes the Transfer, got {fn!r}")
+        if self._pending.done():
+            self._call(fn)
+        else:
+            self._pending.add_done_callback(lambda: self._call(fn))
+
+    def future(self) -> Future[Any]:
+        """A new ``concurrent.futures.Future`` of the result, for ``as_completed``, ``wait`` and what else takes one.
+
+        It counts as running, so it cannot be cancelled. Its result is assembled on the worker.
+        """
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+
+        def settle(transfer: Transfer) -> None:
+            try:
+                result = transfer.result()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.add_done_callback(settle)
+        return future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait in a running event loop of asyncio, and return or raise what :meth:`result` does.
+
+        The loop is not blocked and no thread is started for it. Cancelling the task that awaits leaves the Transfer as
+        it is; it may be awaited again, and by several loops.
+
+        Raises:
+            RuntimeError: no event loop is running.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._pending.done():
+            ended: asyncio.Future[None] = loop.create_future()
+
+            def tell(transfer: Transfer) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                    loop.call_soon_threadsafe(_settle, ended)
+
+            self.add_done_callback(tell)
+            yield from ended
+        return self.result()
+
+    def _call(self, fn: Callable[[Transfer], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            _logger.exception("a callback of %r raised", self)
+
     def block_stream(self, stream: torch.Stream | None = None) -> None:
         """Make a stream wait for the copies, without making the host wait.
 
@@ -126,6 +196,11 @@ class Transfer:
 
     def __repr__(self) -> str:
         return f"<torch_np_bridge.Transfer {'done' if self.done() else 'in flight'}>"
+
+
+def _settle(ended: asyncio.Future[None]) -> None:
+    if not ended.done():  # the task that waits may have been cancelled
+        ended.set_result(None)
 
 
 def _seconds(timeout: float) -> float:

@@ -1,5 +1,5 @@
-// The worker without torch: many threads give jobs, wait, ask for sweeps, and drop workers that have jobs left; the
-// system refuses a thread.
+// The worker without torch: many threads give jobs, wait, ask for sweeps, and drop workers that have jobs left,
+// watch transfers; the system refuses a thread.
 //
 //     test_worker SEED TURNS
 
@@ -22,6 +22,7 @@
 
 #include "check.h"
 #include "copy_lane.h"
+#include "transfer.h"
 
 namespace {
 
@@ -42,6 +43,7 @@ namespace {
 
 using tnb::Clock;
 using tnb::CopyLane;
+using tnb::Transfer;
 using tnb::Worker;
 
 Clock::time_point patience() {
@@ -81,6 +83,55 @@ void a_sweep_goes_on_until_nothing_is_in_flight() {
     CHECK(tnb::wait_until(patience(), [] { return CopyLane::instance().idle(); }));
 }
 
+// In the order in which they asked, and none before its transfer is over.
+void who_watches_is_told_once_it_is_over() {
+    auto early = std::make_shared<Transfer>(), late = std::make_shared<Transfer>();
+    std::promise<void> first_told;
+    std::vector<int> told;  // by the one thread of the worker; read once it is idle
+    {
+        Worker worker;
+        worker.watch(late, [&told] { told.push_back(3); });
+        worker.watch(early, [&told] { told.push_back(1); });
+        worker.watch(early, [&] {
+            told.push_back(2);
+            first_told.set_value();
+        });
+        early->end();
+        wait_for(first_told.get_future());
+        CHECK(told == std::vector<int>({1, 2}));
+        CHECK(!worker.wait_idle(Clock::now()));
+        late->end();
+        CHECK(worker.wait_idle(patience()));
+        CHECK(told == std::vector<int>({1, 2, 3}));
+    }
+}
+
+void a_worker_that_is_dropped_tells_who_watches() {
+    auto transfer = std::make_shared<Transfer>();
+    auto told = std::make_shared<std::promise<void>>();
+    const std::future<void> answer = told->get_future();
+    {
+        Worker worker;
+        worker.watch(transfer, [told] { told->set_value(); });
+    }
+    transfer->end();
+    wait_for(answer);
+}
+
+void who_waits_on_the_worker_does_its_jobs() {
+    Worker worker;
+    auto transfer = std::make_shared<Transfer>();
+    bool ran = false, idle = false;
+    worker.watch(transfer, [&] {
+        worker.run([&ran] { ran = true; });
+        idle = worker.wait_idle(patience()) && ran;
+    });
+    CHECK(!Worker::is_this_thread());
+    transfer->end();
+    CHECK(worker.wait_idle(patience()));
+    CHECK(idle);
+}
+
 // A job that is refused is not run, also not when there is a thread again.
 void a_refused_thread_is_asked_for_again() {
     Worker worker;
@@ -116,6 +167,10 @@ void act_at_random(Worker& shared, Diary& of_shared, std::uint64_t seed, int tur
         } else if (dice < 80) {
             CopyLane::instance().start_flights(1);
             shared.sweep_lanes();
+        } else if (dice < 85) {
+            auto transfer = std::make_shared<Transfer>();
+            shared.watch(transfer, [&of_shared, seed] { of_shared.entries.push_back(seed); });
+            transfer->end();
         } else if (dice < 90) {
             shared.wait_idle(Clock::now());
         } else if (dice < 95) {
@@ -152,6 +207,9 @@ void an_exit_stops_a_worker_that_has_jobs_left() {
     });
     wait_for(running.get_future());
     worker.run([] { CHECK(false); });
+    auto transfer = std::make_shared<Transfer>();
+    worker.watch(transfer, [] { CHECK(false); });
+    transfer->end();
     Worker::stop_all();
     CHECK(!Worker::keep_going());
 }
@@ -163,6 +221,9 @@ int main(int count, char** arguments) {
     jobs_run_in_the_order_in_which_they_are_given();
     a_worker_that_is_dropped_does_what_it_was_given();
     a_sweep_goes_on_until_nothing_is_in_flight();
+    who_watches_is_told_once_it_is_over();
+    a_worker_that_is_dropped_tells_who_watches();
+    who_waits_on_the_worker_does_its_jobs();
     a_refused_thread_is_asked_for_again();
     many_threads(std::strtoull(arguments[1], nullptr, 10), std::atoi(arguments[2]));
     an_exit_stops_a_worker_that_has_jobs_left();

@@ -1,0 +1,331 @@
+"""`Transfer` as a citizen: callbacks, real futures, and awaiting, all by the one worker of a Bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from helpers import PATIENCE, Call, assert_silent, hold, run_script, wait_until
+
+import torch_np_bridge as tnb
+from torch_np_bridge.config import EngineChoice
+
+
+def ones(device: str, size: int = 3) -> torch.Tensor:
+    return torch.ones(size, device=device)
+
+
+class Seen:
+    """A callback that remembers what it was given and on which thread."""
+
+    def __init__(self) -> None:
+        self.transfers: list[tnb.Transfer] = []
+        self.threads: list[int] = []
+        self.called = threading.Event()
+
+    def __call__(self, transfer: tnb.Transfer) -> None:
+        self.transfers.append(transfer)
+        self.threads.append(threading.get_ident())
+        self.called.set()
+
+
+def test_a_callback_is_called_on_the_worker_with_the_transfer(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    seen = Seen()
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(ones(accelerator))
+        transfer.add_done_callback(seen)
+        assert not seen.called.is_set()
+    assert seen.called.wait(PATIENCE)
+    assert seen.transfers == [transfer]
+    assert seen.threads != [threading.get_ident()]
+    assert transfer.done()
+
+
+def test_a_callback_of_what_has_ended_is_called_at_once(bridge: tnb.Bridge, device: str) -> None:
+    transfer = bridge.to_numpy_async(ones(device))
+    transfer.result()
+    seen = Seen()
+    transfer.add_done_callback(seen)
+    assert seen.transfers == [transfer]
+    assert seen.threads == [threading.get_ident()]
+
+
+def test_callbacks_come_in_their_order(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    order: list[int] = []
+    with hold(accelerator):
+        transfers = [native_bridge.to_numpy_async(ones(accelerator)) for _ in range(10)]
+        for index, transfer in enumerate([*transfers, *transfers]):
+            transfer.add_done_callback(lambda _, index=index: order.append(index))  # type: ignore[misc]
+    native_bridge.close()
+    assert sorted(order) == list(range(20))
+    assert [index for index in order if index < 10] == list(range(10))
+    assert [index for index in order if index >= 10] == list(range(10, 20))
+
+
+def test_a_callback_outlives_everything_else(native: EngineChoice, accelerator: str) -> None:
+    """Neither the Transfer nor the Bridge is held by anybody, and the callback comes all the same."""
+    values: list[float] = []
+    called = threading.Event()
+
+    def read(transfer: tnb.Transfer) -> None:
+        values.extend(transfer.result().tolist())
+        called.set()
+
+    with hold(accelerator):
+        tnb.Bridge(engine=native).to_numpy_async(ones(accelerator)).add_done_callback(read)
+    assert called.wait(PATIENCE)
+    assert values == [1, 1, 1]
+
+
+def test_one_device_does_not_wait_for_another(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    slow, quick = Seen(), Seen()
+    with hold("fake", torch.accelerator.current_stream(0)):
+        native_bridge.to_numpy_async(ones("fake:0")).add_done_callback(slow)
+        native_bridge.to_numpy_async(ones("fake:1")).add_done_callback(quick)
+        assert quick.called.wait(PATIENCE)
+        assert not slow.called.is_set()
+    assert slow.called.wait(PATIENCE)
+
+
+def test_what_a_callback_raises_is_logged(
+    native_bridge: tnb.Bridge, accelerator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(transfer: tnb.Transfer) -> None:
+        raise ValueError("a mistake of the callback")
+
+    seen = Seen()
+    with caplog.at_level(logging.ERROR, logger="torch_np_bridge"):
+        with hold(accelerator):
+            transfer = native_bridge.to_numpy_async(ones(accelerator))
+            transfer.add_done_callback(fail)
+            transfer.add_done_callback(seen)
+        assert seen.called.wait(PATIENCE)
+        transfer.add_done_callback(fail)
+    assert [record.getMessage() for record in caplog.records] == [f"a callback of {transfer!r} raised"] * 2
+    assert "a mistake of the callback" in caplog.text
+    assert transfer.result().tolist() == [1, 1, 1]
+
+
+def test_no_function_is_no_callback(bridge: tnb.Bridge) -> None:
+    with pytest.raises(TypeError, match="expected a function that takes the Transfer, got 3"):
+        bridge.to_numpy_async(torch.ones(3)).add_done_callback(3)  # type: ignore[arg-type]
+
+
+def test_a_failed_copy_calls_back_too(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    seen = Seen()
+    native_bridge.to_numpy(ones("fake"))
+    with fake.fail("event_query", sticky=False, after=0), hold("fake"):
+        transfer = native_bridge.to_numpy_async(ones("fake"))
+        transfer.add_done_callback(seen)
+    assert seen.called.wait(PATIENCE)
+    assert isinstance(transfer.exception(), RuntimeError)
+
+
+# What waits in a callback waits on the worker, whose own work nobody else does.
+INSIDE: dict[str, Callable[[tnb.Bridge, torch.Tensor], Any]] = {
+    "a conversion": lambda bridge, x: bridge.to_numpy(x),
+    "a transfer": lambda bridge, x: bridge.to_numpy_async(x).result(),
+    "a stream that is blocked": lambda bridge, x: bridge.to_numpy_async(x).block_stream(),
+    "the end of the Bridge": lambda bridge, x: bridge.close(),
+}
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+def test_a_callback_may_wait_for_what_is_staged(native: EngineChoice, fake: ModuleType, inside: str) -> None:
+    large = torch.ones(3 << 20, device="fake")  # beyond the limit, so the worker copies it
+    with tnb.Bridge(engine=native, pinned_limit="1MiB") as bridge:
+        outcome: list[Any] = []
+        called = threading.Event()
+
+        def wait(transfer: tnb.Transfer) -> None:
+            outcome.append(INSIDE[inside](bridge, large))
+            called.set()
+
+        with hold("fake"):
+            bridge.to_numpy_async(ones("fake")).add_done_callback(wait)
+        assert called.wait(PATIENCE)
+        assert outcome[0] is None or (outcome[0] == 1).all()
+
+
+def test_closing_waits_for_the_callbacks(native: EngineChoice, accelerator: str) -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(transfer: tnb.Transfer) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        done.set()
+
+    bridge = tnb.Bridge(engine=native)
+    with hold(accelerator):
+        bridge.to_numpy_async(ones(accelerator)).add_done_callback(slow)
+    assert begun.wait(PATIENCE)
+    closing = Call(bridge.close)
+    assert not closing.done()
+    go_on.set()
+    closing.result()
+    assert done.is_set()
+
+
+def test_the_worker_sleeps_when_all_were_told(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    seen = Seen()
+    with hold("fake"):
+        native_bridge.to_numpy_async(ones("fake")).add_done_callback(seen)
+    assert seen.called.wait(PATIENCE)
+    native_bridge.close()
+    queries = fake.counters().event_queries
+    torch.accelerator.synchronize()
+    assert fake.counters().event_queries == queries
+
+
+def test_exit_with_callbacks_that_never_come(engine: EngineChoice, fake: ModuleType) -> None:
+    body = """
+import os, torch, fake_device, torch_np_bridge as tnb
+x = torch.ones(1000, device="fake")
+latch = fake_device.hold()
+for _ in range(10):
+    tnb.to_numpy_async(x).add_done_callback(print)
+"""
+    if engine == "python":  # its transfers have ended
+        body = body.replace("latch = fake_device.hold()", "").replace("print", "id")
+    assert_silent(run_script(body, TORCH_NP_BRIDGE_ENGINE=engine))
+
+
+# Futures
+
+
+def test_a_future_has_the_result(bridge: tnb.Bridge, device: str) -> None:
+    transfer = bridge.to_numpy_async({"a": ones(device)})
+    future = transfer.future()
+    assert isinstance(future, concurrent.futures.Future)
+    assert future.result(PATIENCE) is transfer.result()
+    assert future.exception() is None
+
+
+def test_futures_wait_together(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    with hold(accelerator):
+        futures = [native_bridge.to_numpy_async(ones(accelerator, size)).future() for size in (1, 2, 3)]
+        assert not any(future.done() for future in futures)
+        assert futures[0].running()
+        assert not futures[0].cancel()
+        waiting = concurrent.futures.wait(futures, timeout=0)
+        assert waiting.not_done == set(futures)
+    done = list(concurrent.futures.as_completed(futures, timeout=PATIENCE))
+    assert sorted(len(future.result()) for future in done) == [1, 2, 3]
+
+
+def test_a_future_has_the_error(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    x = ones(accelerator)
+    with hold(accelerator):
+        future = native_bridge.to_numpy_async([x]).future()
+        x += 1
+    assert isinstance(future.exception(PATIENCE), tnb.SourceMutatedError)
+
+
+# Awaiting
+
+
+def test_awaiting_gives_the_result(bridge: tnb.Bridge, device: str) -> None:
+    async def main() -> None:
+        transfer = bridge.to_numpy_async({"a": ones(device)})
+        assert (await transfer) is transfer.result()
+        assert (await transfer) is transfer.result()
+
+    asyncio.run(main())
+
+
+def test_the_loop_goes_on_meanwhile(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    async def main() -> None:
+        latch = hold(accelerator)
+        transfer = native_bridge.to_numpy_async(ones(accelerator))
+        waiting = asyncio.ensure_future(transfer)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        latch.release()
+        assert (await asyncio.wait_for(waiting, PATIENCE)).tolist() == [1, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_awaited_at_once_cost_one_worker(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    x = torch.zeros(2, device=accelerator)
+
+    async def main() -> None:
+        latch = hold(accelerator)
+        threads = threading.active_count()
+        transfers = [native_bridge.to_numpy_async(x) for _ in range(10_000)]
+        waiting = asyncio.gather(*transfers)
+        await asyncio.sleep(0)
+        latch.release()
+        arrays = await asyncio.wait_for(waiting, 10 * PATIENCE)
+        assert threading.active_count() <= threads + 1
+        assert len({array.ctypes.data for array in arrays}) == 10_000
+
+    asyncio.run(main())
+
+
+def test_cancelling_leaves_the_transfer_whole(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    async def main() -> None:
+        latch = hold(accelerator)
+        transfer = native_bridge.to_numpy_async(ones(accelerator))
+        task = asyncio.ensure_future(transfer)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not transfer.done()
+        latch.release()
+        assert (await transfer).tolist() == [1, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_closes_first(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    transfers = []
+
+    async def main() -> None:
+        transfers.append(native_bridge.to_numpy_async(ones(accelerator)))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(transfers[0], 0.001)
+
+    with hold(accelerator):
+        asyncio.run(main())
+    native_bridge.close()
+    assert transfers[0].result().tolist() == [1, 1, 1]
+
+
+def test_two_loops_may_await_one_transfer(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    async def main(transfer: tnb.Transfer) -> Any:
+        return await transfer
+
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(ones(accelerator))
+        calls = [Call(lambda: asyncio.run(main(transfer))) for _ in range(2)]
+        wait_until(lambda: threading.active_count() >= 3)
+    assert all(call.result() is transfer.result() for call in calls)
+
+
+def test_awaiting_raises_what_the_copy_raises(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    x = ones(accelerator)
+
+    async def main() -> None:
+        latch = hold(accelerator)
+        transfer = native_bridge.to_numpy_async([x])
+        x.add_(1)
+        latch.release()
+        with pytest.raises(tnb.SourceMutatedError, match=r"tree\[0\]"):
+            await transfer
+
+    asyncio.run(main())
+
+
+def test_without_a_loop_there_is_a_sentence(bridge: tnb.Bridge, device: str) -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        bridge.to_numpy_async(ones(device)).__await__().send(None)
