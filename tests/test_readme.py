@@ -1,4 +1,4 @@
-"""The code of the README and of other pages runs: sessions give what they show, blocks run in order in one namespace."""
+"""The code of the README and of other pages runs: sessions give what they show, blocks run in their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES_THAT_RUN = ("README.md", "docs/pipelines.md")
+PAGES_THAT_RUN = ("README.md", "docs/accelerate.md", "docs/pipelines.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -1,7 +1,7 @@
 """Tensors of any PyTorch accelerator as NumPy arrays, copied asynchronously into pooled page-locked memory."""
 
 from ._version import __version__
-from .bridge import Bridge, empty, engine_info, prefetch_to_host, stats, to_numpy, to_numpy_async, trim
+from .bridge import Bridge, accelerate, empty, engine_info, prefetch_to_host, stats, to_numpy, to_numpy_async, trim
 from .errors import EngineUnavailableError, SourceMutatedError, UnsupportedTensorError
 from .transfer import Transfer
 
@@ -12,6 +12,7 @@ __all__ = [
     "Transfer",
     "UnsupportedTensorError",
     "__version__",
+    "accelerate",
     "empty",
     "engine_info",
     "prefetch_to_host",

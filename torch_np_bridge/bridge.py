@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import AsyncIterable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, SupportsIndex, overload
@@ -15,6 +16,7 @@ import torch
 
 from . import engine as engines
 from . import outputs, refusals, trees
+from ._accelerate import Accelerated
 from ._stats import Stats
 from .config import EngineChoice, engine_choice
 from .dtypes import NUMPY_DTYPES
@@ -72,6 +74,11 @@ class Bridge:
         """See :func:`torch_np_bridge.prefetch_to_host`."""
         self._require_open()
         return prefetch(iterable, depth, partial(self.to_numpy_async, snapshot=snapshot))
+
+    def accelerate(self) -> AbstractContextManager[object]:
+        """See :func:`torch_np_bridge.accelerate`."""
+        self._require_open()
+        return Accelerated(self.to_numpy)
 
     def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
         """See :func:`torch_np_bridge.empty`."""
@@ -244,6 +251,25 @@ def prefetch_to_host(
     return _default.prefetch_to_host(iterable, depth, snapshot=snapshot)
 
 
+def accelerate() -> AbstractContextManager[object]:
+    """Let code that cannot be edited take the bridge's way wherever it says ``.cpu().numpy()``.
+
+    **Before you use it:** what ``.cpu()`` gives lies in page-locked memory then, used again when it is dropped. A
+    copy of it *back* to the device with ``non_blocking=True`` does not wait, as it did from ordinary memory: keep the
+    tensor or array until that copy has ended, if it runs on another stream than the current one, and for good if the
+    copy was captured into a graph. docs/accelerate.md says more.
+
+    In the thread that enters the context, ``.cpu()``, ``.to("cpu")`` and ``.numpy(force=True)`` of tensors on an
+    accelerator give the same values, dtypes, shapes and strides as ever, and the same errors; they are copied as
+    :func:`to_numpy` copies. Everything else is torch's affair, as is whatever the bridge refuses: tensors that need a
+    gradient while gradients are recorded, subclasses, ``non_blocking=True``, other memory formats, casts, captures.
+
+    Returns:
+        A context manager, for one use; contexts may be nested.
+    """
+    return _default.accelerate()
+
+
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
     """An array for ``out=``, in page-locked memory that the current accelerator writes to directly.
 
@@ -304,5 +330,5 @@ def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-for _public in (Bridge, empty, prefetch_to_host, to_numpy_async, engine_info, stats, trim):
+for _public in (Bridge, accelerate, empty, prefetch_to_host, to_numpy_async, engine_info, stats, trim):
     _public.__module__ = "torch_np_bridge"
