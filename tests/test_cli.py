@@ -37,3 +37,4 @@ def test_commands_list_themselves() -> None:
     done = run_command("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("demo", "doctor", "bench"))
+    assert "beside plain .cpu().numpy()\n" in done.stdout
