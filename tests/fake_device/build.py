@@ -114,6 +114,11 @@ def _ninja() -> str:
 
 
 def _compile(folder: Path, target: Path) -> None:
+    if shutil.which(_compiler().split()[0]) is None:
+        raise RuntimeError(
+            f"expected a C++ compiler to build the fake accelerator, found no {_compiler().split()[0]!r} on the PATH; "
+            "install one (Debian: apt-get install g++), or name another by CXX"
+        )
     unfinished = folder / f"unfinished-{target.name}"
     (folder / "build.ninja").write_text(_ninja_file(folder, unfinished))
     command = [_ninja(), "-C", str(folder)]
