@@ -28,7 +28,8 @@ REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").
 # A process has one of them: once a fake device is registered, torch.accelerator and page-locking mean it alone.
 ACCELERATOR = "cuda" if "cuda" in REQUIRED or (torch.cuda.is_available() and "fake" not in REQUIRED) else "fake"
 # Its own tests need it to be collected at all, so without a compiler they are left out here.
-NO_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is None and "fake" not in REQUIRED
+COMPILER = os.environ.get("CXX", "").split() or ["g++"]  # CXX may be "ccache g++"
+NO_COMPILER = shutil.which(COMPILER[0]) is None and "fake" not in REQUIRED
 collect_ignore = ["fake_device"] if ACCELERATOR == "cuda" or NO_COMPILER else []
 
 

@@ -26,6 +26,14 @@ def test_wrong_target_is_a_sentence(arguments: list[str], words: list[str], caps
     assert [word for word in words if word not in message] == []
 
 
+def test_a_module_that_cannot_serve_is_a_sentence() -> None:
+    done = run_command("doctor", "--load", "fake_device", CXX="no-such-compiler")
+    assert done.returncode == 2
+    assert "--load: expected a module that registers a device type, got fake_device: " in done.stderr
+    assert "no 'no-such-compiler' on the PATH" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_only_a_loaded_module_makes_a_device_simulated() -> None:
     module = simulated_module()
     assert Target(torch.device("meta"), module).simulated
@@ -37,3 +45,4 @@ def test_commands_list_themselves() -> None:
     done = run_command("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("demo", "doctor", "bench"))
+    assert "beside plain .cpu().numpy()\n" in done.stdout

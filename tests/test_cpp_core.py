@@ -6,13 +6,13 @@ without the next owner having seen all that the last one did. Nothing is suppres
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import COMPILER
 from helpers import ROOT
 
 # A program that includes a stand-in for one of our headers takes a copy of what includes it: beside the original the
@@ -29,22 +29,21 @@ SANITIZERS = {"plain": (), "thread": ("-fsanitize=thread",), "address": ("-fsani
 TURNS = {"host_pool": 20_000, "host_pool_sharing": 0, "worker": 4_000}
 
 
-def compiler() -> str:
-    found = shutil.which(os.environ.get("CXX", "g++"))
-    if found is None:
+def compiler() -> list[str]:
+    if shutil.which(COMPILER[0]) is None:
         pytest.skip("expected the C++ compiler g++, or one named by CXX; found none")
-    return found
+    return COMPILER
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-def can_run(compiler: str, flags: tuple[str, ...], folder: Path) -> bool:
+def can_run(compiler: list[str], flags: tuple[str, ...], folder: Path) -> bool:
     """Whether an empty program works: the compiler may lack the sanitizer, or the system its address space."""
     source, program = folder / "empty.cpp", folder / "empty"
     source.write_text("int main() {}\n")
-    return run(compiler, *flags, source, "-o", program).returncode == 0 and run(program).returncode == 0
+    return run(*compiler, *flags, source, "-o", program).returncode == 0 and run(program).returncode == 0
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
@@ -52,9 +51,9 @@ def can_run(compiler: str, flags: tuple[str, ...], folder: Path) -> bool:
 def test_under_many_threads(tmp_path: Path, name: str, sanitizer: str) -> None:
     found, flags, program = compiler(), SANITIZERS[sanitizer], tmp_path / name
     if flags and not can_run(found, flags, tmp_path):
-        pytest.skip(f"expected a compiler and a system that have {flags[0]}, got {found} without")
+        pytest.skip(f"expected a compiler and a system that have {flags[0]}, got {' '.join(found)} without")
     copies = [shutil.copy(ROOT / source, tmp_path) for source in PROGRAMS[name]]
-    compiled = run(found, *FLAGS, *flags, ROOT / f"tests/cpp/test_{name}.cpp", *copies, "-o", program)
+    compiled = run(*found, *FLAGS, *flags, ROOT / f"tests/cpp/test_{name}.cpp", *copies, "-o", program)
     assert compiled.returncode == 0, compiled.stderr
     seed = random.randrange(1 << 32)
     finished = run(program, str(seed), str(TURNS[name]))

@@ -143,7 +143,7 @@ def repeated() -> Array:
 
 MISFITS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a list": (lambda: [[0.0] * 40] * 30, ValueError, "expected the structure of the tree"),
-    "a tensor": (lambda: torch.zeros(SHAPE), TypeError, "expected a numpy.ndarray, got torch.Tensor"),
+    "a tensor": (lambda: torch.zeros(SHAPE), TypeError, "expected a numpy.ndarray, got torch.Tensor; pass an array"),
     "a number": (lambda: 3, TypeError, "expected a numpy.ndarray, got builtins.int"),
     "another dtype": (
         lambda: np.zeros(SHAPE),

@@ -50,6 +50,12 @@ def test_the_source_may_be_overwritten_at_once(bridge: tnb.Bridge, device: str, 
         assert_same_array(array, expected)
 
 
+@pytest.mark.parametrize("value", [None, 1, "yes", np.True_, np.ones(3)])
+def test_it_is_true_or_false(bridge: tnb.Bridge, device: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^expected snapshot to be True or False, got "):
+        bridge.to_numpy_async(numbers(device), snapshot=value)
+
+
 @given(st.sampled_from([torch.float32, torch.bfloat16, torch.complex64, torch.uint8]).flatmap(cases))
 def test_a_snapshot_is_the_same_answer(engine: EngineChoice, accelerator: str, case: Case) -> None:
     source = case.build(accelerator)

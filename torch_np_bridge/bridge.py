@@ -58,6 +58,8 @@ class Bridge:
 
     def to_numpy_async(self, tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
         """See :func:`torch_np_bridge.to_numpy_async`."""
+        if not isinstance(snapshot, bool):
+            raise TypeError(f"expected snapshot to be True or False, got {snapshot!r}")
         return self._submit(tree, None, out, snapshot, blocking=False)
 
     @overload
@@ -323,8 +325,10 @@ def trim() -> None:
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, SupportsIndex) else tuple(shape)
-    sizes = tuple(map(operator.index, sizes))
+    try:
+        sizes = tuple(map(operator.index, (shape,) if isinstance(shape, SupportsIndex) else shape))
+    except TypeError:
+        raise TypeError(f"expected an integer or a sequence of integers for the shape, got {shape!r}") from None
     if any(size < 0 for size in sizes):
         raise ValueError(f"expected sizes that are not negative, got {sizes}")
     return sizes

@@ -29,7 +29,8 @@ def match(out: Any, spec: trees.TreeSpec | None, positions: Sequence[int]) -> li
 def obstacle(tensor: torch.Tensor, array: object) -> Exception | None:
     """Why the values of ``tensor`` cannot go to ``array``, as an error without its path; ``None`` where they can."""
     if not isinstance(array, np.ndarray):
-        return TypeError(f"expected a numpy.ndarray, got {type(array).__module__}.{type(array).__qualname__}")
+        name = f"{type(array).__module__}.{type(array).__qualname__}"
+        return TypeError(f"expected a numpy.ndarray, got {name}; pass an array to fill")
     dtype = NUMPY_DTYPES[tensor.dtype]
     if array.dtype != dtype:
         return TypeError(

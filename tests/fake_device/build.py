@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ _MODULE = "_fake"
 
 
 def _compiler() -> str:
-    return os.environ.get("CXX", "g++")
+    return os.environ.get("CXX", "").strip() or "g++"
 
 
 def _flags() -> list[str]:
@@ -85,11 +86,14 @@ def _ninja_file(folder: Path, target: Path) -> str:
     def escape(path: Path) -> str:
         return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
+    def words(flags: list[str]) -> str:
+        return shlex.join(flags).replace("$", "$$")
+
     lines = [
         "rule compile",
-        f"  command = {_compiler()} {' '.join(_flags())} -c $in -o $out",
+        f"  command = {_compiler()} {words(_flags())} -c $in -o $out",
         "rule link",
-        f"  command = {_compiler()} $in {' '.join(_link_flags())} -o $out",
+        f"  command = {_compiler()} $in {words(_link_flags())} -o $out",
     ]
     objects = []
     headers = _headers()
@@ -110,6 +114,11 @@ def _ninja() -> str:
 
 
 def _compile(folder: Path, target: Path) -> None:
+    if shutil.which(_compiler().split()[0]) is None:
+        raise RuntimeError(
+            f"expected a C++ compiler to build the fake accelerator, found no {_compiler().split()[0]!r} on the PATH; "
+            "install one (Debian: apt-get install g++), or name another by CXX"
+        )
     unfinished = folder / f"unfinished-{target.name}"
     (folder / "build.ninja").write_text(_ninja_file(folder, unfinished))
     command = [_ninja(), "-C", str(folder)]

@@ -1,4 +1,4 @@
-"""Classify real images with features that came through the bridge, beside plain ``.cpu().numpy()``."""
+"""Classify real images with features that came through the bridge, beside plain .cpu().numpy()."""
 
 from __future__ import annotations
 

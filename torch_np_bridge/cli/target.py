@@ -51,6 +51,8 @@ def load_module(name: str | None) -> ModuleType | None:
     except ImportError as error:
         message = f"--load: expected a module that can be imported, got {name} ({error}); put its folder on PYTHONPATH"
         raise UsageError(message) from error
+    except RuntimeError as error:  # it is there, and cannot serve: no compiler for it, another device type, …
+        raise UsageError(f"--load: expected a module that registers a device type, got {name}: {error}") from error
 
 
 def choose(options: argparse.Namespace) -> Target:
