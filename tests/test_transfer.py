@@ -6,16 +6,15 @@ import asyncio
 import copy
 import functools
 import pickle
-import signal
 import time
 from fractions import Fraction
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import Call, hold
+from helpers import Call, hold, interrupt
 
 import torch_np_bridge as tnb
 
@@ -71,22 +70,10 @@ def test_timeouts_that_are_none(bridge: tnb.Bridge, device: str, timeout: object
 
 
 def test_ctrl_c_ends_the_wait(native_bridge: tnb.Bridge, accelerator: str) -> None:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with hold(accelerator):
-            transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(KeyboardInterrupt):
-                transfer.result()
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(KeyboardInterrupt):
-                native_bridge.close()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+        interrupt(transfer.result)
+        interrupt(native_bridge.close)
     assert transfer.result().tolist() == [1, 1, 1]
 
 
