@@ -38,6 +38,24 @@ c10::Stream take_stream(const py::object& object) {
                                 static_cast<c10::DeviceType>(stream->device_type));
 }
 
+// Until `wait` says so, or the deadline comes: without the GIL, and in slices that look for signals in between. In a
+// callback, which the worker calls, the copies that are the worker's own are made first: nobody else makes them.
+template <class Wait>
+bool wait_in_slices(Clock::time_point deadline, Wait&& wait) {
+    while (true) {
+        const auto slice = std::min(deadline, Clock::now() + signal_interval);
+        bool ended = false;
+        {
+            const GilRelease release;
+            Worker::help();
+            ended = wait(slice);
+        }
+        if (ended) return true;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (slice == deadline) return false;
+    }
+}
+
 // A submission as Python sees it. The arrays exist from the start, but nobody gets them before the copies have ended.
 class Pending {
 public:
@@ -66,18 +84,7 @@ public:
             timeout.has_value() && *timeout < year
                 ? Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout))
                 : Clock::time_point::max();
-        while (true) {
-            help();
-            const auto slice = std::min(deadline, Clock::now() + signal_interval);
-            bool ended = false;
-            {
-                const GilRelease release;
-                ended = transfer_->wait_until(slice);
-            }
-            if (ended) return true;
-            if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-            if (slice == deadline) return false;
-        }
+        return wait_in_slices(deadline, [this](auto slice) { return transfer_->wait_until(slice); });
     }
 
     py::list arrays() {
@@ -97,19 +104,12 @@ public:
     void block_stream(const py::object& stream) {
         std::optional<c10::Stream> target;
         if (!stream.is_none()) target = take_stream(stream);
-        help();
+        wait_in_slices(Clock::time_point::max(), [this](auto slice) { return transfer_->wait_for_events(slice); });
         const GilRelease release;
         transfer_->block(target);
     }
 
 private:
-    // In a callback, which the worker calls, the copies that are the worker's own are not made by anybody else.
-    static void help() {
-        if (!Worker::is_this_thread()) return;
-        const GilRelease release;
-        Worker::help();
-    }
-
     py::object engine_;
     std::shared_ptr<Transfer> transfer_;
     py::list arrays_;
@@ -201,16 +201,7 @@ py::object empty(Engine& engine, const std::optional<c10::Device>& device, std::
 }
 
 void close(Engine& engine) {
-    Clock::time_point slice;
-    bool ended = false;
-    while (!ended) {
-        slice = Clock::now() + signal_interval;
-        {
-            const GilRelease release;
-            ended = engine.wait_for_all(slice);
-        }
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    }
+    wait_in_slices(Clock::time_point::max(), [&engine](auto slice) { return engine.wait_for_all(slice); });
 }
 
 py::object front(const Engine&, const py::object& function) {

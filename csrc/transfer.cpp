@@ -79,6 +79,14 @@ std::optional<std::size_t> Flight::mutated_leaf() {
     return mutated_leaf_;
 }
 
+bool Flight::has_event_or_ended() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (completion_ != nullptr) return true;
+    }
+    return poll();
+}
+
 void Flight::block(std::optional<c10::Stream> stream) {
     if (!landed() && process_is_forked_child()) throw forked_child_error(device_.str());
     std::shared_ptr<c10::Event> completion;
@@ -87,11 +95,7 @@ void Flight::block(std::optional<c10::Stream> stream) {
         look_for_mutations();
         completion = completion_;
     }
-    if (completion == nullptr) {
-        // The copies are made by the worker, which has recorded no event yet that a stream could wait for.
-        tnb::wait_until(Clock::time_point::max(), [this] { return poll(); });
-        return;
-    }
+    if (completion == nullptr) return;
     const RelaxedCapture relaxed(device_.type());
     if (!stream.has_value()) stream = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
     refuse_capture(*stream);
@@ -137,6 +141,12 @@ std::optional<std::size_t> Transfer::mutated_leaf() {
         if (auto leaf = flight->mutated_leaf()) return leaf;
     }
     return std::nullopt;
+}
+
+bool Transfer::wait_for_events(Clock::time_point deadline) {
+    return tnb::wait_until(deadline, [this] {
+        return std::all_of(flights_.begin(), flights_.end(), [](const auto& it) { return it->has_event_or_ended(); });
+    });
 }
 
 void Transfer::block(std::optional<c10::Stream> stream) {

@@ -64,8 +64,10 @@ public:
     std::exception_ptr error();
     // The leaf whose source was changed in place before the end was seen, if any.
     std::optional<std::size_t> mutated_leaf();
+    // Whether a stream can wait for the copies: those that a worker makes have no event, and then must have ended.
+    bool has_event_or_ended();
     // What is submitted to the stream (default: the current one of this device) from now on runs behind the copies.
-    // Changes in place are no danger any more, as far as they have not happened yet.
+    // Changes in place are no danger any more, as far as they have not happened yet. Called when the above is true.
     void block(std::optional<c10::Stream> stream);
     // The engine that started the flight: an identity, never dereferenced.
     const void* engine() const noexcept { return engine_; }
@@ -101,6 +103,8 @@ public:
     // The first error of the copies, once they have ended.
     void rethrow_error();
     std::optional<std::size_t> mutated_leaf();
+    // Waits until all flights can be blocked for, or `deadline` has come; whether they can.
+    bool wait_for_events(Clock::time_point deadline);
     void block(std::optional<c10::Stream> stream);
 
 private:

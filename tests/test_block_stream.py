@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Call, hold
+from helpers import Call, hold, interrupt
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -164,6 +164,19 @@ def test_staged_copies_are_waited_for(native: EngineChoice, fake: ModuleType) ->
             assert not call.done()
             assert not transfer.done()
         call.result()
+        x += 1
+        assert (transfer.result() == 1).all()
+
+
+def test_ctrl_c_ends_the_wait_for_staged_copies(native: EngineChoice, fake: ModuleType) -> None:
+    """And the Transfer stays usable."""
+    x = ones()
+    with tnb.Bridge(engine=native, pinned_limit=0) as bridge:
+        with fake.hold():
+            transfer = bridge.to_numpy_async(x)
+            interrupt(transfer.block_stream)
+            assert not transfer.done()
+        transfer.block_stream()
         x += 1
         assert (transfer.result() == 1).all()
 

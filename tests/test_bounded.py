@@ -148,6 +148,7 @@ def test_rounding_counts(native: EngineChoice, quiet: ModuleType, host_pages: st
 @pytest.mark.parametrize("host_pages", ["own"], indirect=True)
 @pytest.mark.parametrize("mib", [1, 1.01, 1.3, 2.1, 5.01, 17.6, 40])
 def test_of_pages_of_our_own_at_most_an_eighth_is_wasted(native: EngineChoice, quiet: ModuleType, mib: float) -> None:
+    """Where torch's own pinned memory doubles: pytorch#95823, pytorch#150517."""
     with tnb.Bridge(engine=native) as bridge:
         source = numbers(mib)
         array = bridge.to_numpy(source)
@@ -191,6 +192,7 @@ def test_trim_gives_everything_back(native: EngineChoice, quiet: ModuleType, lim
 
 
 def test_trim_gives_what_torch_caches_back(native_bridge: tnb.Bridge, quiet: ModuleType) -> None:
+    """Which nothing else does: pytorch#169160."""
     native_bridge.to_numpy(numbers(0.1))
     base = live(quiet)
     torch.ones(1000).pin_memory()

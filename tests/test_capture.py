@@ -101,7 +101,8 @@ WORK: dict[str, tuple[Work, int | None]] = {
 def test_a_capture_on_another_thread_goes_on(
     native: EngineChoice, fake: ModuleType, stream: torch.Stream, x: torch.Tensor, work: str
 ) -> None:
-    """Whatever has to be allocated for the first time, too."""
+    """Whatever has to be allocated for the first time, too: what pinning asks of the driver ends captures, as in
+    pytorch#146924 and pytorch#161583."""
     function, limit = WORK[work]
     torch.accelerator.synchronize()
     gc.collect()

@@ -120,7 +120,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_memory_that_a_copy_back_still_reads_is_not_given_out(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
-    """Contract 7: torch's own allocator does not know the block, so nobody else waits for the copy."""
+    """Contract 7: torch's own allocator does not know the block, so nobody else waits for the copy. A buffer that was
+    used again while a copy still read it: vllm#32799."""
     torch.empty(1).pin_memory()
     target = torch.zeros(1000, device="fake")
     array = native_bridge.empty(1000, np.float32)

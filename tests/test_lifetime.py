@@ -41,7 +41,7 @@ def test_the_source_may_be_dropped_in_flight(native_bridge: tnb.Bridge, accelera
 
 
 def test_the_source_outlives_what_its_stream_does_next(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
-    """Only the copy is held: the producer has used again what was freed before it reads."""
+    """Only the copy is held: the producer has used again what was freed before it reads, as in vllm#29623."""
     source = fill(7)
     with fake.hold_copies():
         transfer = native_bridge.to_numpy_async(source)
@@ -89,7 +89,10 @@ def test_transfer_and_source_may_be_dropped_in_flight(native_bridge: tnb.Bridge,
 
 
 def test_a_block_in_flight_is_not_handed_out(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
-    """The first transfer is dropped while its copy has yet to write: its block must not go to the second."""
+    """The first transfer is dropped while its copy has yet to write: its block must not go to the second.
+
+    A buffer that is used again under whoever reads it: vllm-omni#7888.
+    """
     quick, slow = torch.zeros(SIZE, device="fake:1"), fill(3)
     native_bridge.to_numpy([quick, slow])
     torch.accelerator.synchronize()

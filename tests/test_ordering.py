@@ -51,6 +51,7 @@ def test_to_numpy_waits_too(bridge: tnb.Bridge, fake: ModuleType) -> None:
 
 
 def test_the_current_stream_is_the_producer(bridge: tnb.Bridge, accelerator: str) -> None:
+    """Not the stream of the copies, whose context changes what is current: torchtitan#2581."""
     x = torch.zeros(1000, device=accelerator)
     torch.accelerator.synchronize()
     mine = torch.Stream(accelerator)
@@ -115,6 +116,7 @@ def test_two_devices_in_one_call(bridge: tnb.Bridge, fake: ModuleType) -> None:
 
 @pytest.mark.parametrize("current", [0, 1])
 def test_the_device_is_the_tensors_own(bridge: tnb.Bridge, fake: ModuleType, current: int) -> None:
+    """An event of the current device says nothing about the copy from another: torchrec#3813."""
     x = torch.zeros(100, device=f"fake:{1 - current}")
     torch.accelerator.set_device_index(current)
     try:
@@ -130,6 +132,7 @@ def test_the_device_is_the_tensors_own(bridge: tnb.Bridge, fake: ModuleType, cur
 
 
 def test_no_device_is_touched_but_the_tensors_own(fake: ModuleType, native: str) -> None:
+    """A context on the first device costs its memory for nothing: pytorch#58626."""
     assert_silent(
         run_script(f"""
 import torch, fake_device, torch_np_bridge as tnb

@@ -133,6 +133,27 @@ def test_the_copy_waits_for_the_producer_and_the_caller_does_not(full: tnb.Bridg
     assert all((array == 1).all() for array in transfer.result())
 
 
+def test_others_launch_while_a_copy_to_ordinary_memory_is_under_way(full: tnb.Bridge, fake: ModuleType) -> None:
+    """A copy to pageable memory stalls the launches of other threads: pytorch#143825. Ours is made by the worker."""
+    source, other = numbers(2_000_000), torch.zeros(10, device="fake")
+    torch.accelerator.synchronize()
+    before = fake.counters().copies_d2h
+
+    def compute() -> None:
+        with torch.Stream("fake") as stream:
+            other.add_(1)
+            stream.synchronize()
+
+    with fake.hold_copies():
+        transfer = full.to_numpy_async(source)
+        wait_until(lambda: fake.counters().copies_d2h > before)
+        Call(compute).result()
+        compute()
+        assert not transfer.done()
+    assert np.array_equal(transfer.result(), np.arange(2_000_000))
+    assert other.cpu().tolist() == [2] * 10
+
+
 def test_a_blocking_call_waits_for_the_producer(full: tnb.Bridge, fake: ModuleType) -> None:
     source = torch.zeros(2_000_000, device="fake")
     stream = torch.accelerator.current_stream()

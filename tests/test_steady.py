@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import Call
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -81,6 +82,26 @@ def test_a_loop_that_drops_its_transfers(native_bridge: tnb.Bridge, fake: Module
     for _ in range(TURNS):
         dropped(native_bridge, source)
     assert_steady(fake, TURNS)
+
+
+@pytest.mark.parametrize("limit", [None, 32 * MIB])
+def test_a_loop_beside_a_stream_that_works(native: EngineChoice, fake: ModuleType, limit: int | None) -> None:
+    """Page-locking may wait for all streams, and a loop that does it in each turn serialises them: pytorch#124456,
+    torchtune#2076. Here a stream of the other device never ends, and the loop does, beyond the limit too."""
+    source = [torch.ones(count, device="fake") for count in (1, 100_000, 5 * MIB)]
+    with tnb.Bridge(engine=native, pinned_limit=limit) as bridge:
+
+        def loop() -> None:
+            for _ in range(WARM):
+                result(bridge, source)
+
+        loop()
+        fake.set_host_memory(waits_for_streams=True)
+        fake.reset_counters()
+        with fake.hold(torch.accelerator.current_stream(1)):
+            Call(loop).result()
+        assert fake.counters().host_memory_waits == 0
+        assert bridge.stats().unpooled_leaves == (0 if limit is None else 2 * WARM)
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import functools
 import pickle
-import signal
 import time
 from fractions import Fraction
-from types import FrameType
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import hold
+from helpers import Call, hold, interrupt
 
 import torch_np_bridge as tnb
 
@@ -68,22 +70,10 @@ def test_timeouts_that_are_none(bridge: tnb.Bridge, device: str, timeout: object
 
 
 def test_ctrl_c_ends_the_wait(native_bridge: tnb.Bridge, accelerator: str) -> None:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with hold(accelerator):
-            transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(KeyboardInterrupt):
-                transfer.result()
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(KeyboardInterrupt):
-                native_bridge.close()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+        interrupt(transfer.result)
+        interrupt(native_bridge.close)
     assert transfer.result().tolist() == [1, 1, 1]
 
 
@@ -102,6 +92,7 @@ def test_numpy_may_ask(bridge: tnb.Bridge, device: str) -> None:
 
 
 def test_numpy_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """Who reads early gets garbage of a tensor that is being copied: pytorch#127612, tensordict#725, InvokeAI#6624."""
     x = torch.zeros(1000, device=accelerator)
     latch = hold(accelerator)
     x += 1
@@ -109,6 +100,42 @@ def test_numpy_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
     assert not transfer.done()
     latch.release()
     assert (np.asarray(transfer) == 1).all()
+
+
+def test_a_loop_that_concatenates_its_results(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """The sum of all batches, each of which is still on its way when it is added: pytorch#137951."""
+    gathered: Any = np.empty(0, np.float32)
+    for batch in range(3):
+        with hold(accelerator):
+            later = native_bridge.to_numpy_async(torch.full((1000,), float(batch), device=accelerator))
+            call = Call(functools.partial(np.concatenate, [gathered, later]))
+            assert not later.done()
+        gathered = call.result()
+    assert (gathered == np.repeat([0, 1, 2], 1000)).all()
+
+
+def test_a_long_wait_does_not_spin(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """Nor does it take a core from whoever computes: sglang#2089. Slow machines ask less often, never more."""
+    with hold("fake"):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device="fake"))
+        fake.reset_counters()
+        with pytest.raises(TimeoutError):
+            transfer.result(timeout=1)
+        assert 0 < fake.counters().event_queries < 10_000
+    assert transfer.result().tolist() == [1, 1, 1]
+
+
+def test_an_event_loop_goes_on_while_a_thread_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """As users of events ask for: cuda-python#1458. It is the loop that lets the copy end."""
+
+    async def main() -> Any:
+        with hold(accelerator) as latch:
+            transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+            waiting = asyncio.ensure_future(asyncio.to_thread(transfer.result))
+            asyncio.get_running_loop().call_soon(latch.release)
+            return await waiting
+
+    assert asyncio.run(main()).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("tree", [[torch.ones(2)], {"a": torch.ones(2)}, None])
