@@ -22,6 +22,7 @@
 #include "process.h"
 #include "storage.h"
 #include "to_numpy.h"
+#include "warnings.h"
 
 namespace py = pybind11;
 
@@ -128,7 +129,19 @@ bool is_uninitialized(py::handle item, const at::Tensor& tensor) {
     return py::module_::import("torch.nn.parameter").attr("is_lazy")(item).cast<bool>();
 }
 
-std::vector<at::Tensor> take_tensors(const py::list& list) {
+c10::ScalarType take_dtype(py::handle dtype) {
+    if (!THPDtype_Check(dtype.ptr())) throw py::type_error("expected a torch.dtype");
+    return reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
+}
+
+Casts take_casts(const std::optional<py::dict>& pairs) {
+    Casts casts;
+    if (!pairs.has_value()) return casts;
+    for (const auto& [from, to] : *pairs) casts.set(take_dtype(from), take_dtype(to));
+    return casts;
+}
+
+std::vector<at::Tensor> take_tensors(const py::list& list, const Casts& casts) {
     std::vector<at::Tensor> tensors;
     tensors.reserve(list.size());
     for (const py::handle item : list) {
@@ -138,7 +151,7 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
             throw py::type_error("expected a list of tensors");
         }
         const at::Tensor& tensor = THPVariable_Unpack(item.ptr());
-        const bool supported = is_plain(tensor) && numpy_dtype(tensor.scalar_type()) != nullptr;
+        const bool supported = is_plain(tensor) && numpy_dtype(casts.of(tensor.scalar_type())) != nullptr;
         const bool has_values = supported && storage_reaches(tensor) && !is_uninitialized(item, tensor);
         if (!has_values) refuse("LeafRefusedError", tensors.size());
         tensors.push_back(tensor);
@@ -146,30 +159,33 @@ std::vector<at::Tensor> take_tensors(const py::list& list) {
     return tensors;
 }
 
-std::vector<Destination> take_destinations(const py::list& arrays, const std::vector<at::Tensor>& tensors) {
+std::vector<Destination> take_destinations(const py::list& arrays, const std::vector<at::Tensor>& tensors,
+                                           const Casts& casts) {
     if (arrays.size() != tensors.size()) throw py::value_error("expected as many arrays as tensors");
     std::vector<Destination> destinations;
     destinations.reserve(tensors.size());
     for (const at::Tensor& tensor : tensors) {
-        auto taken = take_destination(arrays[destinations.size()].ptr(), tensor);
+        auto taken = take_destination(arrays[destinations.size()].ptr(), tensor, casts.of(tensor.scalar_type()));
         if (!taken.has_value()) refuse("OutputRefusedError", destinations.size());
         destinations.push_back(std::move(*taken));
     }
-    if (const auto overlap = find_overlap(destinations, tensors)) refuse("OutputRefusedError", *overlap);
+    if (const auto overlap = find_overlap(destinations)) refuse("OutputRefusedError", *overlap);
     return destinations;
 }
 
 std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, const std::optional<py::list>& out,
-                                bool fresh, bool snapshot, bool blocking) {
+                                const std::optional<py::dict>& cast, bool fresh, bool snapshot, bool blocking) {
     auto& engine = self.cast<Engine&>();
+    const Casts casts = take_casts(cast);
     // Dropped with the GIL: these may be the last references of C++ to what Python knows.
-    const std::vector<at::Tensor> tensors = take_tensors(list);
+    const std::vector<at::Tensor> tensors = take_tensors(list, casts);
     const std::vector<Destination> destinations =
-        out.has_value() ? take_destinations(*out, tensors) : std::vector<Destination>();
+        out.has_value() ? take_destinations(*out, tensors, casts) : std::vector<Destination>();
+    const KeptWarnings warnings;
     Submission submission;
     {
         const GilRelease release;
-        submission = engine.submit(tensors, destinations, {fresh, snapshot, blocking});
+        submission = engine.submit(tensors, destinations, {fresh, snapshot, blocking, casts});
     }
     py::list arrays(submission.values.size());
     // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.
@@ -185,6 +201,9 @@ std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, co
         PyObject* array = make_array(std::move(values));
         if (array == nullptr) throw py::error_already_set();
         arrays[index] = py::reinterpret_steal<py::object>(array);
+    }
+    for (const std::string& text : warnings.texts()) {
+        if (PyErr_WarnEx(PyExc_UserWarning, text.c_str(), 1) != 0) throw py::error_already_set();
     }
     return pending;
 }
@@ -227,8 +246,7 @@ py::dict stats(Engine& engine) {
 
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
     for (const auto& [torch_dtype, dtype] : rows) {
-        if (!THPDtype_Check(torch_dtype.ptr())) throw py::type_error("expected pairs of a torch and a NumPy dtype");
-        set_numpy_dtype(reinterpret_cast<THPDtype*>(torch_dtype.ptr())->scalar_type, dtype.ptr());
+        set_numpy_dtype(take_dtype(torch_dtype), dtype.ptr());
     }
 }
 
@@ -272,8 +290,8 @@ PYBIND11_MODULE(_C, module) {
     py::class_<tnb::Engine>(module, "Engine")
         .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
-        .def("submit", &tnb::submit, py::arg("tensors"), py::arg("out"), py::arg("fresh"), py::arg("snapshot"),
-             py::arg("blocking"))
+        .def("submit", &tnb::submit, py::arg("tensors"), py::arg("out"), py::arg("cast"), py::arg("fresh"),
+             py::arg("snapshot"), py::arg("blocking"))
         .def("empty", &tnb::empty, py::arg("device"), py::arg("bytes"))
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())
         .def("stats", &tnb::stats)

@@ -42,8 +42,8 @@ void copy_dense(const at::Tensor& source, at::IntArrayRef strides, void* data, b
 }
 
 // Allocated and freed on the copy stream: its memory is used again only behind the copy that reads it.
-at::Tensor made_dense(const at::Tensor& source, at::IntArrayRef strides) {
-    at::Tensor dense = at::empty_strided(source.sizes(), strides, source.options());
+at::Tensor made_dense(const at::Tensor& source, const Layout& layout) {
+    at::Tensor dense = at::empty_strided(source.sizes(), layout.strides, source.options().dtype(layout.dtype));
     dense.copy_(source, /*non_blocking=*/true);
     return dense;
 }
@@ -54,14 +54,14 @@ void for_each_dense_part(const at::Tensor& source, const Layout& layout,
                          const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy) {
     const BelowUserDispatch guard;
     if (layout.route == Route::dense) return copy(source, 0);
-    if (layout.bytes <= gather_slab_bytes) return copy(made_dense(source, layout.strides), 0);
-    const std::size_t itemsize = source.element_size();
+    if (layout.bytes <= gather_slab_bytes) return copy(made_dense(source, layout), 0);
+    const std::size_t itemsize = c10::elementSize(layout.dtype);
     const Slabs plan = slabs(source.sizes(), layout.strides, itemsize, gather_slab_bytes);
     const std::size_t slice_bytes = static_cast<std::size_t>(layout.strides[plan.dim]) * itemsize;
     const std::int64_t length = source.size(plan.dim);
     for (std::int64_t begin = 0; begin < length; begin += plan.slices) {
         const at::Tensor slab = source.narrow(plan.dim, begin, std::min(plan.slices, length - begin));
-        copy(made_dense(slab, layout.strides), static_cast<std::size_t>(begin) * slice_bytes);
+        copy(made_dense(slab, layout), static_cast<std::size_t>(begin) * slice_bytes);
     }
 }
 
@@ -83,22 +83,22 @@ void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void
     copy_dense(dense, layout.strides, data, /*non_blocking=*/false);
 }
 
-void copy_on_host(const at::Tensor& like, at::IntArrayRef from_strides, void* from, at::IntArrayRef to_strides,
-                  void* to) {
+void copy_on_host(at::IntArrayRef sizes, c10::ScalarType dtype, at::IntArrayRef from_strides, void* from,
+                  at::IntArrayRef to_strides, void* to) {
     const BelowUserDispatch guard;
-    const auto extent = [&like](at::IntArrayRef strides) {
-        return at::detail::computeStorageNbytes(like.sizes(), strides, like.element_size());
+    const auto tensor = [sizes, dtype](at::IntArrayRef strides, void* data) {
+        const std::size_t extent = at::detail::computeStorageNbytes(sizes, strides, c10::elementSize(dtype));
+        return host_tensor(data, sizes, strides, extent, c10::scalarTypeToTypeMeta(dtype));
     };
-    host_tensor(to, like.sizes(), to_strides, extent(to_strides), like.dtype())
-        .copy_(host_tensor(from, like.sizes(), from_strides, extent(from_strides), like.dtype()));
+    tensor(to_strides, to).copy_(tensor(from_strides, from));
 }
 
-at::Tensor to_host(const at::Tensor& source, bool fresh) {
+at::Tensor to_host(const at::Tensor& source, c10::ScalarType dtype, bool fresh) {
     const BelowUserDispatch guard;
-    at::Tensor host = source;
+    at::Tensor host = source.to(dtype);
     if (!source.is_cpu()) {
-        host = source.cpu();
-    } else if (fresh) {
+        host = host.cpu();
+    } else if (fresh && host.is_same(source)) {
         host = source.clone();
     }
     return host.resolve_conj().resolve_neg();
@@ -109,9 +109,9 @@ at::Tensor alias(const at::Tensor& source) {
     return source.alias();
 }
 
-at::Tensor snapshot(const at::Tensor& source) {
+at::Tensor snapshot(const at::Tensor& source, c10::ScalarType dtype) {
     const BelowUserDispatch guard;
-    return source.clone();
+    return dtype == source.scalar_type() ? source.clone() : source.to(dtype);
 }
 
 }  // namespace tnb

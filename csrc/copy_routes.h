@@ -24,17 +24,18 @@ void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t co
 // Copy a part that for_each_dense_part() gave to ordinary memory, and wait until it is there.
 void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void* data);
 
-// Copy values of the sizes and dtype of `like` from one place in memory to another.
-void copy_on_host(const at::Tensor& like, at::IntArrayRef from_strides, void* from, at::IntArrayRef to_strides,
-                  void* to);
+// Copy values of a dtype from one place in memory to another.
+void copy_on_host(at::IntArrayRef sizes, c10::ScalarType dtype, at::IntArrayRef from_strides, void* from,
+                  at::IntArrayRef to_strides, void* to);
 
-// The values of `source` as a plain tensor on the host, in memory of its own where `fresh` asks for it. Synchronous.
-at::Tensor to_host(const at::Tensor& source, bool fresh);
+// The values of `source` as a plain tensor of `dtype` on the host, in memory of its own where `fresh` asks for it.
+// Synchronous.
+at::Tensor to_host(const at::Tensor& source, c10::ScalarType dtype, bool fresh);
 
 // A new tensor over the same memory.
 at::Tensor alias(const at::Tensor& source);
 
-// A dense copy of `source` as it is now, on its own device and on the current stream.
-at::Tensor snapshot(const at::Tensor& source);
+// A dense copy of `source` as it is now, of `dtype`, on its own device and on the current stream.
+at::Tensor snapshot(const at::Tensor& source, c10::ScalarType dtype);
 
 }  // namespace tnb

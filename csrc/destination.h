@@ -11,6 +11,7 @@ namespace tnb {
 // Where the caller wants the values of a leaf: the memory of an array of his.
 struct Destination {
     char* data = nullptr;
+    std::size_t bytes = 0;        // of the values, gaps not counted
     at::DimVector strides;        // in elements
     bool dense = false;           // without gaps, in any order of dimensions
     HostBlock block;              // a lease, where the memory is a pool's

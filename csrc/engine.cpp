@@ -16,9 +16,15 @@
 namespace tnb {
 namespace {
 
-LeafTraits traits_of(const at::Tensor& tensor, bool fresh) {
-    return {tensor.is_cpu(), copies_asynchronously(tensor.device()), tensor.is_conj() || tensor.is_neg(), fresh,
-            tensor.is_non_overlapping_and_dense()};
+LeafTraits traits_of(const at::Tensor& tensor, c10::ScalarType dtype, bool fresh) {
+    return {
+        .on_host = tensor.is_cpu(),
+        .asynchronous = copies_asynchronously(tensor.device()),
+        .lazy_bits = tensor.is_conj() || tensor.is_neg(),
+        .fresh = fresh,
+        .cast = dtype != tensor.scalar_type(),
+        .dense = tensor.is_non_overlapping_and_dense(),
+    };
 }
 
 std::vector<c10::Device> devices_of(const std::vector<at::Tensor>& tensors) {
@@ -80,7 +86,10 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
     }
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
-        for (const at::Tensor& tensor : given) snapshots.push_back(snapshot(tensor));
+        for (const at::Tensor& tensor : given) {
+            snapshots.push_back(snapshot(tensor, options.casts.of(tensor.scalar_type())));
+        }
+        options.casts = {};  // they are made
     }
     const std::vector<at::Tensor>& tensors = options.snapshot ? snapshots : given;
     Submission submission{std::make_shared<Transfer>(), std::vector<HostValues>(tensors.size())};
@@ -89,17 +98,18 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
         const at::Tensor& tensor = tensors[index];
         HostValues& values = submission.values[index];
         const Destination* destination = out.empty() ? nullptr : &out[index];
-        Layout layout = plan(tensor.sizes(), tensor.strides(), tensor.element_size(), traits_of(tensor, options.fresh));
+        const c10::ScalarType dtype = options.casts.of(tensor.scalar_type());
+        Layout layout = plan(tensor.sizes(), tensor.strides(), dtype, traits_of(tensor, dtype, options.fresh));
         if (destination != nullptr && destination->dense) lay_out_as(destination->strides, tensor.sizes(), layout);
         switch (layout.route) {
             case Route::view:
                 values = tensor;
                 break;
             case Route::host:
-                values = to_host(tensor, options.fresh);
+                values = to_host(tensor, dtype, options.fresh);
                 break;
             case Route::empty:
-                values = CopiedValues{{}, tensor.scalar_type(), at::DimVector(tensor.sizes()), layout.strides};
+                values = CopiedValues{{}, dtype, at::DimVector(tensor.sizes()), layout.strides};
                 if (destination != nullptr) values = Delivered{};
                 break;
             case Route::dense:
@@ -144,7 +154,7 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
         if (!std::holds_alternative<at::Tensor>(*leaf.values)) continue;
         // A process that exits has no workers any more.
         if ((options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) || process_is_exiting()) {
-            *leaf.values = to_host(*leaf.tensor, /*fresh=*/false);
+            *leaf.values = to_host(*leaf.tensor, leaf.layout.dtype, /*fresh=*/false);
         } else {
             unpooled.push_back(&leaf);
         }
@@ -169,8 +179,8 @@ std::vector<Engine::PooledLeaf> Engine::take_blocks(const std::vector<Leaf>& lea
             *leaf.values = Delivered{};
         } else if (HostBlock block = pool.acquire(leaf.layout.bytes)) {
             pooled.push_back({&leaf, block.data(), block.share()});
-            *leaf.values = CopiedValues{std::move(block), leaf.tensor->scalar_type(),
-                                        at::DimVector(leaf.tensor->sizes()), leaf.layout.strides};
+            *leaf.values = CopiedValues{std::move(block), leaf.layout.dtype, at::DimVector(leaf.tensor->sizes()),
+                                        leaf.layout.strides};
         }
     }
     return pooled;
@@ -228,8 +238,8 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
         } else {
             const auto block = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
             to.memory = {block, static_cast<char*>(block->data())};
-            *leaf->values = CopiedValues{block, leaf->tensor->scalar_type(), at::DimVector(leaf->tensor->sizes()),
-                                         leaf->layout.strides};
+            *leaf->values =
+                CopiedValues{block, leaf->layout.dtype, at::DimVector(leaf->tensor->sizes()), leaf->layout.strides};
         }
         if (leaf->out == nullptr) continue;
         if (!leaf->out->dense) to.spread = {{leaf->out->owner, leaf->out->data}, leaf->out->strides};

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "casts.h"
 #include "destination.h"
 #include "host_fences.h"
 #include "host_pool.h"
@@ -50,6 +51,7 @@ struct SubmitOptions {
     bool fresh = false;     // memory of its own for every leaf
     bool snapshot = false;  // of the sources as they are now, so that the caller may overwrite them at once
     bool blocking = false;  // the caller is going to wait: a short copy need not be handed to the worker
+    Casts casts;            // made before the copies, on the device
 };
 
 // What the engines that share a limit share.

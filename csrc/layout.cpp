@@ -12,10 +12,10 @@ namespace tnb {
 namespace {
 
 Route route_of(std::int64_t numel, const LeafTraits& traits) {
-    if (traits.on_host) return traits.lazy_bits || traits.fresh ? Route::host : Route::view;
+    if (traits.on_host) return traits.lazy_bits || traits.fresh || traits.cast ? Route::host : Route::view;
     if (!traits.asynchronous) return Route::host;
     if (numel == 0) return Route::empty;
-    return traits.dense && !traits.lazy_bits ? Route::dense : Route::gather;
+    return traits.dense && !traits.lazy_bits && !traits.cast ? Route::dense : Route::gather;
 }
 
 bool is_copied(Route route) {
@@ -24,9 +24,10 @@ bool is_copied(Route route) {
 
 }  // namespace
 
-Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize, const LeafTraits& traits) {
+Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, c10::ScalarType dtype, const LeafTraits& traits) {
+    const std::size_t itemsize = c10::elementSize(dtype);
     const std::int64_t numel = c10::multiply_integers(sizes);
-    Layout layout{route_of(numel, traits), static_cast<std::size_t>(numel) * itemsize, {}};
+    Layout layout{route_of(numel, traits), dtype, static_cast<std::size_t>(numel) * itemsize, {}};
     // An expanded tensor may have more elements than there are addresses.
     if (static_cast<std::size_t>(numel) > PTRDIFF_MAX / itemsize && is_copied(layout.route)) {
         throw std::length_error("expected a tensor whose values fit into memory, got " + std::to_string(numel) +

@@ -127,17 +127,18 @@ at::DimVector by_stride(at::IntArrayRef sizes, at::IntArrayRef strides) {
 
 }  // namespace
 
-std::optional<Destination> take_destination(PyObject* object, const at::Tensor& tensor) {
+std::optional<Destination> take_destination(PyObject* object, const at::Tensor& tensor, c10::ScalarType dtype) {
     if (!PyArray_Check(object)) return std::nullopt;
     auto* array = reinterpret_cast<PyArrayObject*>(object);
-    auto* expected = reinterpret_cast<PyArray_Descr*>(numpy_dtype(tensor.scalar_type()));
+    auto* expected = reinterpret_cast<PyArray_Descr*>(numpy_dtype(dtype));
     if (!PyArray_EquivTypes(PyArray_DESCR(array), expected) || !PyArray_ISBEHAVED(array)) return std::nullopt;
     if (at::IntArrayRef(PyArray_DIMS(array), static_cast<std::size_t>(PyArray_NDIM(array))) != tensor.sizes()) {
         return std::nullopt;
     }
     Destination out;
     out.data = static_cast<char*>(PyArray_DATA(array));
-    const auto itemsize = static_cast<npy_intp>(tensor.element_size());
+    const auto itemsize = static_cast<npy_intp>(c10::elementSize(dtype));
+    out.bytes = static_cast<std::size_t>(tensor.numel() * itemsize);
     for (std::int64_t dim = 0; dim < tensor.dim(); ++dim) {
         const npy_intp stride = PyArray_STRIDE(array, static_cast<int>(dim));
         if (tensor.size(dim) > 1 && stride % itemsize != 0) return std::nullopt;
@@ -156,17 +157,16 @@ std::optional<Destination> take_destination(PyObject* object, const at::Tensor& 
     return out;
 }
 
-std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinations,
-                                        const std::vector<at::Tensor>& tensors) {
+std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinations) {
     std::vector<std::size_t> order;
     for (std::size_t index = 0; index < destinations.size(); ++index) {
-        if (destinations[index].dense && tensors[index].numel() > 0) order.push_back(index);
+        if (destinations[index].dense && destinations[index].bytes > 0) order.push_back(index);
     }
     std::sort(order.begin(), order.end(),
               [&](std::size_t a, std::size_t b) { return destinations[a].data < destinations[b].data; });
     for (std::size_t step = 1; step < order.size(); ++step) {
         const std::size_t before = order[step - 1];
-        if (destinations[before].data + tensors[before].nbytes() > destinations[order[step]].data) return order[step];
+        if (destinations[before].data + destinations[before].bytes > destinations[order[step]].data) return order[step];
     }
     return std::nullopt;
 }

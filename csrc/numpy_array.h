@@ -15,12 +15,11 @@ bool init_numpy();
 PyObject* make_view(const at::Tensor& host_tensor);
 PyObject* make_array(HostValues values);
 
-// The memory of an array that the values of `tensor` are to go to; nothing where the array does not fit. What fits, in
-// words: torch_np_bridge/outputs.py.
-std::optional<Destination> take_destination(PyObject* array, const at::Tensor& tensor);
+// The memory of an array that the values of `tensor` are to go to, as `dtype`; nothing where the array does not fit.
+// What fits, in words: torch_np_bridge/outputs.py.
+std::optional<Destination> take_destination(PyObject* array, const at::Tensor& tensor, c10::ScalarType dtype);
 // The first dense destination that shares memory with another one.
-std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinations,
-                                        const std::vector<at::Tensor>& tensors);
+std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinations);
 // Copies the values of a tensor on the host to an array that fits it; false with a Python error set.
 bool fill_array(PyObject* array, const at::Tensor& host_tensor);
 

@@ -15,6 +15,7 @@
 #include "ordinary_memory.h"
 #include "process.h"
 #include "waiting.h"
+#include "warnings.h"
 
 namespace tnb {
 namespace {
@@ -110,6 +111,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     std::unique_ptr<StagingRing> ring;
     std::exception_ptr failure;
     const RelaxedCapture relaxed(type);
+    const KeptWarnings said_to_nobody;
     try {
         const c10::DeviceGuard on_device(lane.device());
         const c10::StreamGuard on_copy_stream(lane.stream());
@@ -124,8 +126,8 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
         if (ring != nullptr) ring->drain();
         for (const StagedCopy::Leaf& leaf : staged->leaves) {
             if (leaf.spread.memory == nullptr) continue;
-            copy_on_host(leaf.source, leaf.layout.strides, leaf.memory.get(), leaf.spread.strides,
-                         leaf.spread.memory.get());
+            copy_on_host(leaf.source.sizes(), leaf.layout.dtype, leaf.layout.strides, leaf.memory.get(),
+                         leaf.spread.strides, leaf.spread.memory.get());
         }
     } catch (...) {
         failure = std::current_exception();

@@ -27,13 +27,13 @@ PATIENCE = 30.0
 _SAME_WIDTH = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def torchs_answer(tensor: torch.Tensor) -> Array:
-    """What torch itself makes of `tensor`: the answer that every engine has to give."""
-    host = tensor.detach().cpu().resolve_conj().resolve_neg()
-    dtype = NUMPY_DTYPES[host.dtype]
-    if dtype.type.__module__ == "numpy":
+def torchs_answer(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> Array:
+    """What torch itself makes of `tensor`, cast on its device: the answer that every engine has to give."""
+    host = tensor.detach().to(dtype or tensor.dtype).cpu().resolve_conj().resolve_neg()
+    wanted = NUMPY_DTYPES[host.dtype]
+    if wanted.type.__module__ == "numpy":
         return host.numpy()
-    return host.view(_SAME_WIDTH[dtype.itemsize]).numpy().view(dtype)
+    return host.view(_SAME_WIDTH[wanted.itemsize]).numpy().view(wanted)
 
 
 def assert_same_array(got: Any, expected: Array) -> None:

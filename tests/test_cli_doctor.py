@@ -52,8 +52,8 @@ def test_doctor_fails_where_a_selftest_does(
 
 def test_selftest_sees_wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(torch_np_bridge.Bridge):
-        def to_numpy_async(self, tree: Any, *, out: Any = None, snapshot: bool = False) -> torch_np_bridge.Transfer:
-            return super().to_numpy_async({**tree, "strided": tree["strided"] + 1}, out=out, snapshot=snapshot)
+        def to_numpy_async(self, tree: Any, **options: Any) -> torch_np_bridge.Transfer:
+            return super().to_numpy_async({**tree, "strided": tree["strided"] + 1}, **options)
 
     monkeypatch.setattr(selftest, "Bridge", Wrong)
     problems = [check.problem for check in selftest.run_all(info_of("python", devices=()))]

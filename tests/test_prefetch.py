@@ -286,6 +286,11 @@ def test_inference_mode(bridge: tnb.Bridge, device: str) -> None:
     assert [array[0] for array in bridge.prefetch_to_host(produce())] == [0, 1, 2, 3]
 
 
+def test_a_dtype_is_handed_on(bridge: tnb.Bridge, device: str) -> None:
+    [array] = bridge.prefetch_to_host([torch.ones(2, device=device)], dtype=np.float64)
+    assert array.dtype == np.float64
+
+
 @pytest.mark.parametrize(("depth", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)])
 def test_a_depth_that_is_none(bridge: tnb.Bridge, depth: Any, error: type[Exception]) -> None:
     with pytest.raises(error):

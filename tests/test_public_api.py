@@ -94,8 +94,8 @@ print(list(signature.parameters), inspect.getdoc(tnb.to_numpy).splitlines()[0])
 """
     assert_silent(
         run_script(script, TORCH_NP_BRIDGE_ENGINE=engine),
-        output="[('copy', 'KEYWORD_ONLY', None), ('out', 'KEYWORD_ONLY', None)]\n"
-        "['tree', 'copy', 'out'] The arrays of a tree of tensors, in the same structure.\n",
+        output="[('dtype', 'KEYWORD_ONLY', None), ('copy', 'KEYWORD_ONLY', None), ('out', 'KEYWORD_ONLY', None)]\n"
+        "['tree', 'dtype', 'copy', 'out'] The arrays of a tree of tensors, in the same structure.\n",
     )
 
 

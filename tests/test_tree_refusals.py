@@ -214,7 +214,7 @@ def test_a_proxy_of_a_tensor_is_refused(bridge: tnb.Bridge) -> None:
 
 def test_the_engine_takes_no_word_for_it(native_bridge: tnb.Bridge) -> None:
     with pytest.raises(TypeError, match="expected a list of tensors"):
-        native_bridge._engine.submit([Claims(torch.Tensor)], None, False, False, True)  # type: ignore[list-item]
+        native_bridge._engine.submit([Claims(torch.Tensor)], None, None, False, False, True)  # type: ignore[list-item]
 
 
 def test_a_finalizer_may_convert_while_a_class_is_looked_at(

@@ -26,7 +26,13 @@ class Engine:
     @property
     def name(self) -> Literal["native"]: ...
     def submit(
-        self, tensors: list[torch.Tensor], out: list[Any] | None, fresh: bool, snapshot: bool, blocking: bool
+        self,
+        tensors: list[torch.Tensor],
+        out: list[Any] | None,
+        cast: dict[torch.dtype, torch.dtype] | None,
+        fresh: bool,
+        snapshot: bool,
+        blocking: bool,
     ) -> Pending: ...
     def empty(self, device: torch.device | None, bytes: int) -> np.ndarray[Any, Any]: ...
     def trim(self) -> None: ...

@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import outputs, refusals
+from .casting import Casts, dtype_on_host
 from .dtypes import CARRIERS, NUMPY_DTYPES
 from .errors import LeafRefusedError, OutputRefusedError
 
@@ -56,19 +57,25 @@ class PythonEngine:
         self._unpooled = 0
 
     def submit(
-        self, tensors: Sequence[torch.Tensor], out: Sequence[Any] | None, fresh: bool, snapshot: bool, blocking: bool
+        self,
+        tensors: Sequence[torch.Tensor],
+        out: Sequence[Any] | None,
+        cast: Casts | None,
+        fresh: bool,
+        snapshot: bool,
+        blocking: bool,
     ) -> Finished:
         # As in C++: neither a subclass nor a mode that the caller has entered is asked about our copies.
         with torch._C.DisableTorchFunction():
             for index, tensor in enumerate(tensors):
-                if refusals.reason(tensor) is not None:
+                if refusals.reason(tensor, cast) is not None:
                     raise LeafRefusedError(index)
             if out is not None:
-                _check(tensors, out)
+                _check(tensors, out, cast)
             try:
                 # A mode of the dispatcher or a transform (fake tensors, torch.func.grad, …)
                 with _disable_current_modes(), torch._C._DisableFuncTorch():
-                    arrays = [_convert(tensor, fresh or snapshot) for tensor in tensors]
+                    arrays = [_convert(tensor, cast, fresh or snapshot) for tensor in tensors]
                     for target, array in zip(out or (), arrays, strict=False):
                         np.copyto(target, array)
             except Exception as error:
@@ -93,18 +100,19 @@ class PythonEngine:
         return function
 
 
-def _check(tensors: Sequence[torch.Tensor], out: Sequence[Any]) -> None:
+def _check(tensors: Sequence[torch.Tensor], out: Sequence[Any], cast: Casts | None) -> None:
     for index, (tensor, array) in enumerate(zip(tensors, out, strict=True)):
-        if outputs.obstacle(tensor, array) is not None:
+        if outputs.obstacle(tensor, array, cast) is not None:
             raise OutputRefusedError(index)
     overlap = outputs.overlapping(tensors, out)
     if overlap is not None:
         raise OutputRefusedError(overlap)
 
 
-def _convert(tensor: torch.Tensor, fresh: bool) -> Array:
-    host = tensor.detach()
-    host = host.cpu() if not host.is_cpu else host.clone() if fresh else host
+def _convert(tensor: torch.Tensor, cast: Casts | None, fresh: bool) -> Array:
+    source = tensor.detach()
+    host = source.to(dtype_on_host(source, cast))
+    host = host.cpu() if not host.is_cpu else host.clone() if fresh and host.dtype == source.dtype else host
     host = host.resolve_conj().resolve_neg()
     carrier = CARRIERS.get(host.dtype)
     if carrier is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex, overload
+from typing import Any, NoReturn, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from . import engine as engines
 from . import outputs, refusals, trees
 from ._accelerate import Accelerated
 from ._stats import Stats
+from .casting import Casts, casts
 from .config import EngineChoice, engine_choice
 from .dtypes import NUMPY_DTYPES
 from .engine import Array
@@ -25,6 +26,9 @@ from .errors import LeafRefusedError, OutputRefusedError, UnsupportedTensorError
 from .memory_limit import MOST, parse_bytes
 from .pipeline import AsyncHostIterator, HostIterator, prefetch
 from .transfer import Transfer
+
+# What `dtype=` takes: one for every tensor, or one for each dtype that is named.
+DTypes: TypeAlias = npt.DTypeLike | Mapping[torch.dtype, npt.DTypeLike] | None
 
 
 class Bridge:
@@ -48,34 +52,39 @@ class Bridge:
         self._engine = self._selection.engine
         self._closed = False
 
-    def to_numpy(self, tree: Any, *, copy: bool | None = None, out: Any = None) -> Any:
+    def to_numpy(self, tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out: Any = None) -> Any:
         """See :func:`torch_np_bridge.to_numpy`."""
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"expected copy to be None, True or False, got {copy!r}")
         if copy is not None and out is not None:
             raise TypeError("expected either copy or out, got both; with out the values always go to its arrays")
-        return self._submit(tree, copy, out, snapshot=False, blocking=True).result()
+        return self._submit(tree, casts(dtype), copy, out, snapshot=False, blocking=True).result()
 
-    def to_numpy_async(self, tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
+    def to_numpy_async(self, tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot: bool = False) -> Transfer:
         """See :func:`torch_np_bridge.to_numpy_async`."""
         if not isinstance(snapshot, bool):
             raise TypeError(f"expected snapshot to be True or False, got {snapshot!r}")
-        return self._submit(tree, None, out, snapshot, blocking=False)
+        return self._submit(tree, casts(dtype), None, out, snapshot, blocking=False)
 
     @overload
     def prefetch_to_host(
-        self, iterable: Iterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+        self, iterable: Iterable[Any], depth: SupportsIndex = 2, *, dtype: DTypes = None, snapshot: bool = False
     ) -> HostIterator: ...
     @overload
     def prefetch_to_host(
-        self, iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+        self, iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, dtype: DTypes = None, snapshot: bool = False
     ) -> AsyncHostIterator: ...
     def prefetch_to_host(
-        self, iterable: Iterable[Any] | AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+        self,
+        iterable: Iterable[Any] | AsyncIterable[Any],
+        depth: SupportsIndex = 2,
+        *,
+        dtype: DTypes = None,
+        snapshot: bool = False,
     ) -> HostIterator | AsyncHostIterator:
         """See :func:`torch_np_bridge.prefetch_to_host`."""
         self._require_open()
-        return prefetch(iterable, depth, partial(self.to_numpy_async, snapshot=snapshot))
+        return prefetch(iterable, depth, partial(self.to_numpy_async, dtype=dtype, snapshot=snapshot))
 
     def accelerate(self) -> AbstractContextManager[object]:
         """See :func:`torch_np_bridge.accelerate`."""
@@ -129,7 +138,9 @@ class Bridge:
         if self._closed:
             raise RuntimeError("expected an open Bridge, got a closed one; make a new Bridge or use the functions")
 
-    def _submit(self, tree: Any, copy: bool | None, out: Any, snapshot: bool, blocking: bool) -> Transfer:
+    def _submit(
+        self, tree: Any, cast: Casts | None, copy: bool | None, out: Any, snapshot: bool, blocking: bool
+    ) -> Transfer:
         self._require_open()
         # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
         if issubclass(type(tree), torch.Tensor):
@@ -144,18 +155,18 @@ class Bridge:
                 leaves[index] = None
         if copy is False:
             for position, tensor in zip(positions, tensors, strict=True):
-                obstacle = refusals.reason(tensor) is None and refusals.obstacle_to_view(tensor)
+                obstacle = refusals.reason(tensor, cast) is None and refusals.obstacle_to_view(tensor, cast)
                 if obstacle:
                     raise ValueError(f"{trees.path(spec, position)}: {obstacle}")
         targets = None if out is None else outputs.match(out, spec, positions)
         try:
-            pending = self._engine.submit(tensors, targets, copy is True, snapshot, blocking)
+            pending = self._engine.submit(tensors, targets, cast, copy is True, snapshot, blocking)
         except OutputRefusedError as refused:
             assert targets is not None
-            error = outputs.refusal(tensors[refused.index], targets[refused.index])
+            error = outputs.refusal(tensors[refused.index], targets[refused.index], cast)
             raise type(error)(f"out for {trees.path(spec, positions[refused.index])}: {error}") from None
         except LeafRefusedError as refused:
-            text = refusals.describe(tensors[refused.index])
+            text = refusals.describe(tensors[refused.index], cast)
             raise UnsupportedTensorError(f"{trees.path(spec, positions[refused.index])}: {text}") from None
         return Transfer(pending, spec, leaves, positions)
 
@@ -163,7 +174,7 @@ class Bridge:
 _default = Bridge()
 
 
-def _to_numpy(tree: Any, *, copy: bool | None = None, out: Any = None) -> Any:
+def _to_numpy(tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out: Any = None) -> Any:
     """The arrays of a tree of tensors, in the same structure.
 
     Args:
@@ -185,7 +196,7 @@ def _to_numpy(tree: Any, *, copy: bool | None = None, out: Any = None) -> Any:
         ValueError: ``copy=False`` and a tensor cannot be shared, or an array of ``out`` does not fit its tensor.
         TypeError: an array of ``out`` has another dtype, or is none; or both ``copy`` and ``out`` are given.
     """
-    return _default.to_numpy(tree, copy=copy, out=out)
+    return _default.to_numpy(tree, dtype=dtype, copy=copy, out=out)
 
 
 _to_numpy.__name__ = _to_numpy.__qualname__ = "to_numpy"
@@ -193,7 +204,7 @@ _to_numpy.__module__ = "torch_np_bridge"
 to_numpy = _default._engine.front(_to_numpy)
 
 
-def to_numpy_async(tree: Any, *, out: Any = None, snapshot: bool = False) -> Transfer:
+def to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot: bool = False) -> Transfer:
     """Start copying a tree of tensors to the host and return at once.
 
     The copy runs on a stream of its own, after everything that was submitted to the current stream of each tensor's
@@ -213,17 +224,23 @@ def to_numpy_async(tree: Any, *, out: Any = None, snapshot: bool = False) -> Tra
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
         ValueError, TypeError: an array of ``out`` does not fit its tensor. Nothing was enqueued.
     """
-    return _default.to_numpy_async(tree, out=out, snapshot=snapshot)
+    return _default.to_numpy_async(tree, dtype=dtype, out=out, snapshot=snapshot)
 
 
-@overload
-def prefetch_to_host(iterable: Iterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False) -> HostIterator: ...
 @overload
 def prefetch_to_host(
-    iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+    iterable: Iterable[Any], depth: SupportsIndex = 2, *, dtype: DTypes = None, snapshot: bool = False
+) -> HostIterator: ...
+@overload
+def prefetch_to_host(
+    iterable: AsyncIterable[Any], depth: SupportsIndex = 2, *, dtype: DTypes = None, snapshot: bool = False
 ) -> AsyncHostIterator: ...
 def prefetch_to_host(
-    iterable: Iterable[Any] | AsyncIterable[Any], depth: SupportsIndex = 2, *, snapshot: bool = False
+    iterable: Iterable[Any] | AsyncIterable[Any],
+    depth: SupportsIndex = 2,
+    *,
+    dtype: DTypes = None,
+    snapshot: bool = False,
 ) -> HostIterator | AsyncHostIterator:
     """Iterate over the arrays of what ``iterable`` yields, while their copies overlap the making of what comes next.
 
@@ -240,6 +257,7 @@ def prefetch_to_host(
         iterable: yields trees as for :func:`to_numpy`: a generator, a ``DataLoader``, a list, … What its items hold
             beside tensors, such as names and labels, passes through.
         depth: how many transfers are under way at most, 1 or more.
+        dtype: as in :func:`to_numpy`.
         snapshot: clone the tensors first, for items whose tensors are written to again (static outputs of CUDA graphs).
 
     Returns:
@@ -250,7 +268,7 @@ def prefetch_to_host(
         ValueError: ``depth`` is below 1.
         TypeError: ``iterable`` is none.
     """
-    return _default.prefetch_to_host(iterable, depth, snapshot=snapshot)
+    return _default.prefetch_to_host(iterable, depth, dtype=dtype, snapshot=snapshot)
 
 
 def accelerate() -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""The one table of torch dtypes and the NumPy dtypes with the same bits; both engines read it."""
+"""The one table of torch dtypes and the NumPy dtypes with the same bits, in both directions; both engines read it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,46 @@ _ML_DTYPES = (
     "complex32",
 )  # fmt: skip
 
+# These have no NumPy dtype, also where ml_dtypes has one of the name: that has one value in a byte, and what the bytes
+# of a tensor mean is the affair of whoever made them. Torch computes with none of them, and so casts none.
+_BYTES = "call .view(torch.uint8), which gives its bytes"
+_QUANTIZED = "call .dequantize() for the values or .int_repr() for the integers that stand for them"
+_WITHOUT_NUMPY = {
+    **{f"{sign}int{bits}": _BYTES for sign in ("", "u") for bits in range(1, 8)},
+    "float4_e2m1fn_x2": f"{_BYTES}: two values in each, the first in the low four bits",
+    **dict.fromkeys(("bits8", "bits1x8", "bits2x4", "bits4x2"), _BYTES),
+    "bits16": "call .view(torch.uint16), which gives its bits",
+    **dict.fromkeys(("qint8", "quint8", "qint32", "quint4x2", "quint2x4"), _QUANTIZED),
+}
 
-def _rows() -> dict[torch.dtype, np.dtype[Any]]:
-    table: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in _NUMPY_NATIVE}
-    for name in _ML_DTYPES:
-        if hasattr(torch, name) and hasattr(ml_dtypes, name):
-            table[getattr(torch, name)] = np.dtype(getattr(ml_dtypes, name))
-    return table
+
+def _named(names: tuple[str, ...]) -> dict[torch.dtype, str]:
+    return {getattr(torch, name): name for name in names if hasattr(torch, name)}
 
 
-NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = _rows()
+_NAMED = _named(_NUMPY_NATIVE + _ML_DTYPES)
+
+# What torch can cast from, and to as far as NumPy has it.
+CASTABLE: frozenset[torch.dtype] = frozenset(_NAMED)
+
+NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
+    dtype: np.dtype(name if name in _NUMPY_NATIVE else getattr(ml_dtypes, name))
+    for dtype, name in _NAMED.items()
+    if name in _NUMPY_NATIVE or hasattr(ml_dtypes, name)
+}
+
+# Compared as dtypes, never by their `str`: half of ml_dtypes' have the same one.
+TORCH_DTYPES: dict[np.dtype[Any], torch.dtype] = {value: key for key, value in NUMPY_DTYPES.items()}
+
+# What to do with a tensor of any other dtype, as the end of a sentence.
+INSTEAD: dict[torch.dtype, str] = {
+    **{dtype: _WITHOUT_NUMPY[name] for dtype, name in _named(tuple(_WITHOUT_NUMPY)).items()},
+    **{
+        dtype: f"pass dtype= with one that NumPy has, or install an ml_dtypes that has {name}"
+        for dtype, name in _NAMED.items()
+        if dtype not in NUMPY_DTYPES
+    },
+}
 
 # Tensor.numpy() knows NumPy's own dtypes only: the others travel as unsigned integers of the same width.
 CARRIERS: dict[torch.dtype, torch.dtype] = {
@@ -36,3 +66,14 @@ CARRIERS: dict[torch.dtype, torch.dtype] = {
     for dtype, numpy_dtype in NUMPY_DTYPES.items()
     if numpy_dtype.type.__module__ != "numpy"
 }
+
+
+def instead(dtype: torch.dtype) -> str:
+    """What to do with a tensor of a dtype that NumPy has not, as the end of a sentence."""
+    return INSTEAD.get(dtype, _BYTES)
+
+
+def numpy_name(dtype: torch.dtype) -> str | None:
+    """The name, with its module, of the NumPy dtype with the same bits; ``None`` where there is none."""
+    found = NUMPY_DTYPES.get(dtype)
+    return None if found is None else f"{found.type.__module__}.{found.type.__name__}"

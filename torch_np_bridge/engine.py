@@ -18,6 +18,7 @@ import torch
 
 from ._python_engine import PythonEngine
 from ._version import __version__
+from .casting import Casts
 from .config import EngineChoice, read_settings
 from .dtypes import NUMPY_DTYPES
 from .errors import EngineUnavailableError
@@ -55,11 +56,18 @@ class Engine(Protocol):
     def name(self) -> Literal["native", "python"]: ...
 
     def submit(
-        self, tensors: Sequence[torch.Tensor], out: Sequence[Any] | None, fresh: bool, snapshot: bool, blocking: bool
+        self,
+        tensors: Sequence[torch.Tensor],
+        out: Sequence[Any] | None,
+        cast: Casts | None,
+        fresh: bool,
+        snapshot: bool,
+        blocking: bool,
     ) -> Pending:
-        """Start the copies of ``tensors``, or views of them where they are on the CPU and neither flag is set.
+        """Start the copies of ``tensors``, or views of them where they are on the CPU and nothing else is asked for.
 
         ``out`` has an array for each tensor that is filled and given back; where it is ``None`` they are made.
+        ``cast`` has the dtypes whose tensors are cast before they are copied, each with that of its arrays;
         ``fresh`` asks for memory of its own for each array, ``snapshot`` for the values of this moment,
         and ``blocking`` says that the caller is going to wait at once.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from . import trees
+from .casting import Casts, dtype_on_host
 from .dtypes import NUMPY_DTYPES
 
 
@@ -26,16 +27,15 @@ def match(out: Any, spec: trees.TreeSpec | None, positions: Sequence[int]) -> li
     return [leaves[position] for position in positions]
 
 
-def obstacle(tensor: torch.Tensor, array: object) -> Exception | None:
+def obstacle(tensor: torch.Tensor, array: object, cast: Casts | None) -> Exception | None:
     """Why the values of ``tensor`` cannot go to ``array``, as an error without its path; ``None`` where they can."""
     if not isinstance(array, np.ndarray):
         name = f"{type(array).__module__}.{type(array).__qualname__}"
         return TypeError(f"expected a numpy.ndarray, got {name}; pass an array to fill")
-    dtype = NUMPY_DTYPES[tensor.dtype]
-    if array.dtype != dtype:
-        return TypeError(
-            f"expected dtype {dtype}, as {tensor.dtype} has it, got {array.dtype}; make it with that dtype"
-        )
+    wanted = dtype_on_host(tensor, cast)
+    if array.dtype != NUMPY_DTYPES[wanted]:
+        why = f"as {wanted} has it" if wanted is tensor.dtype else f"as dtype= asks for {tensor.dtype}"
+        return TypeError(f"expected dtype {NUMPY_DTYPES[wanted]}, {why}, got {array.dtype}; make it with that dtype")
     if array.shape != tuple(tensor.shape):
         return ValueError(f"expected shape {tuple(tensor.shape)}, got {array.shape}; make it with that shape")
     if not array.flags.writeable:
@@ -60,9 +60,9 @@ def overlapping(tensors: Sequence[torch.Tensor], arrays: Sequence[Any]) -> int |
     return None
 
 
-def refusal(tensor: torch.Tensor, array: object) -> Exception:
+def refusal(tensor: torch.Tensor, array: object, cast: Casts | None) -> Exception:
     """The error for an array that an engine refused."""
-    return obstacle(tensor, array) or ValueError(
+    return obstacle(tensor, array, cast) or ValueError(
         "expected arrays that are apart from each other, got one that shares memory with another; pass one for each"
     )
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch.nn.parameter import is_lazy
 
-from .dtypes import NUMPY_DTYPES
+from .casting import Casts, dtype_on_host
+from .dtypes import NUMPY_DTYPES, instead
 
 _MAX_DIMS = 64
 
 
-def reason(tensor: torch.Tensor) -> str | None:
+def reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     """Why ``tensor`` is refused, as the end of a sentence that begins with its path; ``None`` where it is not."""
     with torch._C.DisableTorchFunction():  # what a subclass makes of an operation is not asked: see PythonEngine
-        return _reason(tensor)
+        return _reason(tensor, cast)
 
 
-def _reason(tensor: torch.Tensor) -> str | None:
+def _reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "expected a plain tensor, got one wrapped by torch.func; convert outside of vmap, grad and the like"
     if tensor.is_nested:
@@ -29,10 +30,8 @@ def _reason(tensor: torch.Tensor) -> str | None:
         return "expected a tensor with data, got one on the meta device; materialize it first (.to_empty, then fill it)"
     if tensor._is_zerotensor():
         return "expected a tensor with memory, got a ZeroTensor, which stands for zeros; call .clone() first"
-    if tensor.dtype not in NUMPY_DTYPES:
-        return (
-            f"expected a dtype that NumPy or ml_dtypes has, got {tensor.dtype}; call .view(torch.uint8) or .to() first"
-        )
+    if dtype_on_host(tensor, cast) not in NUMPY_DTYPES:
+        return f"expected a dtype that NumPy or ml_dtypes has, got {tensor.dtype}; {instead(tensor.dtype)}"
     if tensor.dim() > _MAX_DIMS:
         return f"expected at most {_MAX_DIMS} dimensions, as NumPy has, got {tensor.dim()}; call .flatten() first"
     if _has_own_dispatch(tensor):
@@ -62,20 +61,23 @@ def _has_own_dispatch(tensor: torch.Tensor) -> bool:
     return bool(torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python))
 
 
-def describe(tensor: torch.Tensor) -> str:
+def describe(tensor: torch.Tensor, cast: Casts | None) -> str:
     """The sentence for a tensor that an engine refused, also where :func:`reason` knows none."""
-    known = reason(tensor)
+    known = reason(tensor, cast)
     if known is not None:
         return known
     keys = torch._C._dispatch_keys(tensor)
     return f"expected a plain dense tensor, got one with dispatch keys {keys}; call .clone() first"
 
 
-def obstacle_to_view(tensor: torch.Tensor) -> str | None:
+def obstacle_to_view(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     """Why an array cannot share the memory of ``tensor``, a supported one; ``None`` where it can."""
     with torch._C.DisableTorchFunction():
         if not tensor.is_cpu:
             return f"expected a tensor on the CPU, as copy=False asks for, got one on {tensor.device}; pass copy=None"
+        wanted = dtype_on_host(tensor, cast)
+        if wanted is not tensor.dtype:
+            return f"expected {wanted}, as copy=False and dtype= ask for, got {tensor.dtype}; pass copy=None"
         if tensor.is_conj() or tensor.is_neg():
             return "expected memory that holds the values, got a lazily conjugated or negated tensor; pass copy=None"
     return None

@@ -134,6 +134,9 @@ void copy_between(const at::Tensor& source, const at::Tensor& destination, bool 
     if (destination.numel() == 0) {
         return;
     }
+    if (expanded.is_complex() && !destination.is_complex() && destination.scalar_type() != at::kBool) {
+        TORCH_WARN_ONCE("Casting complex values to real discards the imaginary part");
+    }
     if (on_fake(expanded) && on_fake(destination)) {
         const c10::DeviceGuard guard(expanded.device());
         copy_on_device(expanded, destination);

@@ -157,9 +157,18 @@ Stream& current_stream_of(const at::Tensor& tensor) {
     return current_stream(tensor.device().index());
 }
 
+namespace {
+// Whoever submitted the work was warned by then; a worker would print it.
+struct SaidAlready : c10::WarningHandler {
+    void process(const c10::Warning& /*warning*/) override {}
+};
+}  // namespace
+
 void run_on_worker(const std::function<void()>& work) {
     const Execution execution;
     const at::AutoDispatchBelowADInplaceOrView below;
+    SaidAlready silent;
+    const c10::WarningUtils::WarningHandlerGuard warnings(&silent);
     work();
 }
 
