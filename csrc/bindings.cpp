@@ -262,6 +262,8 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("exchange_capture_mode", interface.exchange_capture_mode);
     take("lock_pages", interface.lock_pages);
     take("unlock_pages", interface.unlock_pages);
+    take("copy_to_host", interface.copy_to_host);
+    take("describe_error", interface.describe_error);
     take("clear_error", interface.clear_error);
     if (!functions.empty()) {
         throw py::value_error("expected names of functions in csrc/device.h, got " + functions.begin()->first);

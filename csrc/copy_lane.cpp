@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "device.h"
 #include "transfer.h"
 
 namespace tnb {
@@ -25,6 +26,8 @@ Registry& registry() {
 }
 
 }  // namespace
+
+CopyLane::CopyLane(c10::Stream stream) : stream_(stream), native_stream_(native_handle(stream)) {}
 
 CopyLane& CopyLane::of(c10::Device device) {
     const Key key{device.type(), device.index()};

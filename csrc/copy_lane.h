@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 namespace tnb {
@@ -25,6 +26,8 @@ public:
 
     c10::Device device() const noexcept { return stream_.device(); }
     c10::Stream stream() const noexcept { return stream_; }
+    // The stream as the driver's own functions take it.
+    std::optional<void*> native_stream() const noexcept { return native_stream_; }
 
     // An event of this lane that returns to it when the last owner drops it; in the steady state none is created.
     std::shared_ptr<c10::Event> event();
@@ -36,11 +39,12 @@ public:
     bool idle();
 
 private:
-    explicit CopyLane(c10::Stream stream) : stream_(stream) {}
+    explicit CopyLane(c10::Stream stream);
 
     bool sweep_oldest();
 
     const c10::Stream stream_;
+    const std::optional<void*> native_stream_;
     std::mutex mutex_;  // guards the containers; no device call is made under it
     std::vector<std::unique_ptr<c10::Event>> events_;
     std::deque<std::shared_ptr<Flight>> in_flight_;

@@ -9,17 +9,20 @@
 
 namespace tnb {
 
-// Enqueue the copy of one leaf on the current stream, the copy stream, and return at once. `data` is page-locked and
-// has room for `layout.bytes` bytes; it may be read when the stream has come past this point.
-void enqueue_copy(const at::Tensor& source, const Layout& layout, void* data);
+class CopyLane;
 
-// The same, where the destination is reached in parts: calls `copy` with tensors that are dense on the device and hold
-// consecutive parts of the destination, and with the offset of each in bytes.
+// Enqueue the copy of one leaf on the lane, whose device is the current one, and return at once. `data` is page-locked
+// and has room for `layout.bytes` bytes; it may be read when the lane has come past this point.
+void enqueue_copy(const CopyLane& lane, const at::Tensor& source, const Layout& layout, void* data);
+
+// The same, on the current stream, where the destination is reached in parts: calls `copy` with tensors that are dense
+// on the device and hold consecutive parts of the destination, and with the offset of each in bytes.
 void for_each_dense_part(const at::Tensor& source, const Layout& layout,
                          const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy);
 
-// Enqueue the copy of `count` elements of a dense tensor, from the one at `begin` in the order of memory.
-void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t count, void* data);
+// Enqueue the copy of `count` elements of a dense tensor, from the one at `begin` in the order of memory, on the lane,
+// whose stream and device are the current ones.
+void enqueue_elements(const CopyLane& lane, const at::Tensor& dense, std::size_t begin, std::size_t count, void* data);
 
 // Copy a part that for_each_dense_part() gave to ordinary memory, and wait until it is there.
 void copy_to_ordinary_memory(const at::Tensor& dense, const Layout& layout, void* data);

@@ -7,7 +7,6 @@
 
 #include <array>
 #include <atomic>
-#include <stdexcept>
 #include <string>
 
 #include "copy_lane.h"
@@ -36,8 +35,13 @@ DeviceInterface own_interface(c10::DeviceType type) {
 #ifdef TNB_WITH_KERNELS
     // ROCm's tensors call themselves CUDA's.
     if (type == c10::DeviceType::CUDA && at::globalContext().hasCUDA() && !at::globalContext().hasROCM()) {
-        return {tnb_cuda_stream_is_capturing, tnb_cuda_exchange_capture_mode, tnb_cuda_lock_pages,
-                tnb_cuda_unlock_pages, tnb_cuda_clear_error};
+        return {.stream_is_capturing = tnb_cuda_stream_is_capturing,
+                .exchange_capture_mode = tnb_cuda_exchange_capture_mode,
+                .lock_pages = tnb_cuda_lock_pages,
+                .unlock_pages = tnb_cuda_unlock_pages,
+                .copy_to_host = tnb_cuda_copy_to_host,
+                .describe_error = tnb_cuda_describe_error,
+                .clear_error = tnb_cuda_clear_error};
     }
 #else
     (void)type;
@@ -67,14 +71,6 @@ bool guard_says_capturing(const Guard& guard, const c10::Stream& stream) {
     }
 }
 
-std::optional<void*> native_handle(const c10::impl::VirtualGuardImpl& guard, const c10::Stream& stream) {
-    try {
-        return guard.getStreamNativeHandle(stream);
-    } catch (const c10::Error&) {
-        return std::nullopt;
-    }
-}
-
 std::optional<c10::Stream> current_stream(c10::Device device) {
     try {
         return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
@@ -98,6 +94,21 @@ const DeviceInterface& device_interface(c10::DeviceType type) {
 // The one before is leaked: others may be using it.
 void register_device(c10::DeviceType type, const DeviceInterface& interface) {
     of(interfaces, type).store(new DeviceInterface(interface), std::memory_order_release);
+}
+
+std::optional<void*> native_handle(const c10::Stream& stream) {
+    try {
+        return c10::impl::VirtualGuardImpl(stream.device_type()).getStreamNativeHandle(stream);
+    } catch (const c10::Error&) {
+        return std::nullopt;
+    }
+}
+
+std::runtime_error driver_error(const DeviceInterface& driver, int status, const std::string& operation) {
+    std::string answer = "status " + std::to_string(status);
+    if (driver.describe_error != nullptr) answer += std::string(": ") + driver.describe_error(status);
+    if (driver.clear_error != nullptr) driver.clear_error();
+    return std::runtime_error("expected the driver to " + operation + ", got " + answer);
 }
 
 at::HostAllocator* host_allocator(c10::DeviceType type) {
@@ -147,14 +158,13 @@ RelaxedCapture::~RelaxedCapture() {
 
 bool is_capturing(const c10::Stream& stream) {
     const DeviceInterface& driver = device_interface(stream.device_type());
-    const c10::impl::VirtualGuardImpl guard(stream.device_type());
     if (driver.stream_is_capturing != nullptr) {
         int status = 0;
-        const auto handle = native_handle(guard, stream);
+        const auto handle = native_handle(stream);
         if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;
         if (driver.clear_error != nullptr) driver.clear_error();
     }
-    return guard_says_capturing(guard, stream);
+    return guard_says_capturing(c10::impl::VirtualGuardImpl(stream.device_type()), stream);
 }
 
 void refuse_capture(const c10::Stream& stream) {

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <optional>
+#include <stdexcept>
+#include <string>
 
 namespace at {
 struct HostAllocator;
@@ -24,6 +26,10 @@ struct DeviceInterface {
     // Page-lock memory of ours in place, for all devices of the type, and undo that.
     int (*lock_pages)(void* address, std::size_t bytes) = nullptr;
     int (*unlock_pages)(void* address, std::size_t bytes) = nullptr;
+    // Enqueue a copy from memory of the thread's current device to page-locked memory on a stream of that device.
+    int (*copy_to_host)(void* destination, const void* source, std::size_t bytes, void* stream) = nullptr;
+    // What the status of the thread's last call means, in words that are valid until its next one.
+    const char* (*describe_error)(int status) = nullptr;
     // Forget the thread's last error.
     int (*clear_error)() = nullptr;
 };
@@ -33,6 +39,11 @@ struct DeviceInterface {
 const DeviceInterface& device_interface(c10::DeviceType type);
 // From now on; pools that exist keep what they have.
 void register_device(c10::DeviceType type, const DeviceInterface& interface);
+
+// The stream as the driver's own functions take it; nothing where the device type has none to give.
+std::optional<void*> native_handle(const c10::Stream& stream);
+// The error for a function of the driver that answered `status`; none is left behind. `operation` is what failed.
+std::runtime_error driver_error(const DeviceInterface& driver, int status, const std::string& operation);
 
 // The device type's own page-locked memory; nullptr where it has none.
 at::HostAllocator* host_allocator(c10::DeviceType type);

@@ -2,7 +2,6 @@
 
 #include <ATen/EmptyTensor.h>
 #include <c10/core/DeviceGuard.h>
-#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
@@ -196,9 +195,8 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, std::vector<PooledLeaf> 
     auto completion = lane.event();
     std::exception_ptr failure;
     try {
-        const c10::StreamGuard on_copy_stream(lane.stream());
         for (const PooledLeaf& pooled : leaves) {
-            enqueue_copy(*pooled.leaf->tensor, pooled.leaf->layout, pooled.data);
+            enqueue_copy(lane, *pooled.leaf->tensor, pooled.leaf->layout, pooled.data);
         }
         completion->record(lane.stream());
     } catch (...) {

@@ -73,8 +73,8 @@ public:
         if (inherited) inherited_memory().add(allocation.data);
         const std::size_t failures = failures_.load();
         delete static_cast<at::DataPtr*>(allocation.handle);
-        // Only now: torch's allocator has noted the copies to a block, and keeps a freed one until an event that it
-        // records then, on the streams of those copies, has passed. The fence comes behind these.
+        // Only now: torch's allocator has noted the copies that torch made to a block, and keeps a freed one until an
+        // event that it records then, on the streams of those copies, has passed. The fence comes behind these.
         const std::lock_guard<std::mutex> lock(mutex_);
         freed_.push_back({allocation.data, slab_bytes, failures, {}});
     }

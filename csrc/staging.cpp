@@ -47,7 +47,7 @@ void StagingRing::copy(CopyLane& lane, const at::Tensor& dense, char* destinatio
         const std::size_t slot = std::exchange(next_, (next_ + 1) % chunks);
         empty(slot);
         auto filled = lane.event();
-        enqueue_elements(dense, begin, count, chunk(slot));
+        enqueue_elements(lane, dense, begin, count, chunk(slot));
         filled->record(lane.stream());
         slots_[slot] = {std::move(filled), lane.device().type(), lane.device().index(), destination + begin * itemsize,
                         count * itemsize};

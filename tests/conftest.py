@@ -137,6 +137,19 @@ def host_pages(request: pytest.FixtureRequest, native: EngineChoice) -> str:
     return kind
 
 
+@pytest.fixture(params=["driver", "torch"])
+def copied_by(request: pytest.FixtureRequest, native: EngineChoice) -> str:
+    """Who starts the copies of dense bytes: a function of the driver, or torch's `copy_`, where there is none."""
+    who: str = request.param
+    if ACCELERATOR == "fake":
+        require("fake")
+        without = frozenset({"copy_to_host"}) if who == "torch" else frozenset[str]()
+        fake_driver().register(own_pages=False, without=without)
+    elif who == "driver":
+        pytest.skip("expected the fake accelerator, which has both ways; got CUDA, which has the one of this build")
+    return who
+
+
 @pytest.fixture
 def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
     """A bridge of the engine, with a pool of its own."""
@@ -155,7 +168,9 @@ def native_bridge(native: EngineChoice) -> Iterator[tnb.Bridge]:
 def _whole_fake_device(request: pytest.FixtureRequest) -> Iterator[None]:
     """No failure, cost or limit that one test put into the fake accelerator reaches the next."""
     yield
-    if {"fake", "device", "accelerator", "host_pages"} & set(request.fixturenames) and absence("fake") is None:
+    if {"fake", "device", "accelerator", "host_pages", "copied_by"} & set(request.fixturenames) and absence(
+        "fake"
+    ) is None:
         import fake_device
 
         fake_device.restore_defaults()

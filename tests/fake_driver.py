@@ -11,6 +11,8 @@ _FUNCTIONS = {
     "exchange_capture_mode": "fake_exchange_capture_mode",
     "lock_pages": "fake_lock_pages",
     "unlock_pages": "fake_unlock_pages",
+    "copy_to_host": "fake_copy_to_host",
+    "describe_error": "fake_describe_error",
     "clear_error": "fake_clear_last_error",
 }
 PAGES = frozenset({"lock_pages", "unlock_pages"})

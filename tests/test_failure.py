@@ -50,6 +50,7 @@ def assert_right(bridge: tnb.Bridge, source: torch.Tensor) -> None:
 
 
 # The second record is that of the completion, the second copy is enqueued behind the first.
+@pytest.mark.usefixtures("copied_by")
 @pytest.mark.parametrize(("call", "after"), [*((call, 0) for call in SUBMIT), ("event_record", 1), ("copy_d2h", 1)])
 def test_a_submit_that_fails_once(
     native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str, after: int
@@ -62,6 +63,7 @@ def test_a_submit_that_fails_once(
     assert live(fake, native_bridge) == before
 
 
+@pytest.mark.usefixtures("copied_by")
 @pytest.mark.parametrize("call", SUBMIT)
 def test_a_submit_on_a_device_that_is_lost(
     native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str

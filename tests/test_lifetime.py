@@ -188,6 +188,7 @@ def test_asking_releases_the_source(native_bridge: tnb.Bridge, fake: ModuleType,
     assert fake.counters().device_bytes_live == before
 
 
+@pytest.mark.usefixtures("copied_by")
 def test_a_transfer_is_not_done_before_its_copy(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     """The producer's stream is past all that it was given, and free for other work; only the copy is held."""
     source = fill(7)

@@ -131,11 +131,13 @@ def test_the_device_is_the_tensors_own(bridge: tnb.Bridge, fake: ModuleType, cur
         torch.accelerator.set_device_index(0)
 
 
-def test_no_device_is_touched_but_the_tensors_own(fake: ModuleType, native: str) -> None:
+@pytest.mark.parametrize("without", [set(), {"copy_to_host"}], ids=["driver", "torch"])
+def test_no_device_is_touched_but_the_tensors_own(fake: ModuleType, native: str, without: set[str]) -> None:
     """A context on the first device costs its memory for nothing: pytorch#58626."""
     assert_silent(
         run_script(f"""
-import torch, fake_device, torch_np_bridge as tnb
+import torch, fake_device, fake_driver, torch_np_bridge as tnb
+fake_driver.register(own_pages=False, without=frozenset({without}))
 bridge = tnb.Bridge(engine={native!r})
 x = fake_device.foreign_tensor(torch.arange(5.0), 1)
 with torch.accelerator.device_index(1):

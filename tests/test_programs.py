@@ -99,7 +99,8 @@ kept.append(loop)
 def test_no_stray_context(chosen: str) -> None:
     """A call for the second device, from any thread, the worker included, never touches the first: pytorch#21081."""
     body = """
-import gc, threading
+import gc, threading, fake_driver
+fake_driver.register(own_pages=False)
 x = torch.arange(3_000_000, dtype=torch.int32, device="fake:1")
 with torch.accelerator.device_index(1):
     x.add_(0)

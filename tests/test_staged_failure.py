@@ -88,6 +88,7 @@ def attempt(bridge: tnb.Bridge, leaves: list[torch.Tensor]) -> str:
     return ""
 
 
+@pytest.mark.usefixtures("copied_by")
 @pytest.mark.parametrize("call", CALLS)
 def test_every_step_fails_once(full: tnb.Bridge, fake: ModuleType, tree: list[torch.Tensor], call: str) -> None:
     fake.reset_counters()

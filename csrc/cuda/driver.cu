@@ -33,6 +33,14 @@ int tnb_cuda_unlock_pages(void* address, size_t) {
     return cudaHostUnregister(address);
 }
 
+int tnb_cuda_copy_to_host(void* destination, const void* source, size_t bytes, void* stream) {
+    return cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream));
+}
+
+const char* tnb_cuda_describe_error(int status) {
+    return cudaGetErrorString(static_cast<cudaError_t>(status));
+}
+
 int tnb_cuda_clear_error() {
     return cudaGetLastError();
 }

@@ -13,6 +13,8 @@ int tnb_cuda_stream_is_capturing(void* stream, int* status);
 int tnb_cuda_exchange_capture_mode(int* mode);
 int tnb_cuda_lock_pages(void* address, size_t bytes);
 int tnb_cuda_unlock_pages(void* address, size_t bytes);
+int tnb_cuda_copy_to_host(void* destination, const void* source, size_t bytes, void* stream);
+const char* tnb_cuda_describe_error(int status);
 int tnb_cuda_clear_error(void);
 
 #ifdef __cplusplus

@@ -38,6 +38,7 @@ class Feature(enum.Enum):
     HOST_ALLOCATOR = 0
     POOL_STREAMS = 1
     EVENTS = 2
+    STREAM_HANDLES = 3
 
 def set_feature(feature: Feature, present: bool) -> None: ...
 

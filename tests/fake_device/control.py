@@ -9,12 +9,13 @@ import torch
 
 from .native import device_index, fake
 
-FeatureName = Literal["host_allocator", "pool_streams", "events"]
+FeatureName = Literal["host_allocator", "pool_streams", "events", "stream_handles"]
 
 _FEATURES: dict[FeatureName, fake.Feature] = {
     "host_allocator": fake.Feature.HOST_ALLOCATOR,
     "pool_streams": fake.Feature.POOL_STREAMS,
     "events": fake.Feature.EVENTS,
+    "stream_handles": fake.Feature.STREAM_HANDLES,
 }
 
 

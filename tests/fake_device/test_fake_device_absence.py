@@ -12,16 +12,19 @@ import fake_device
 from .calling import here
 from .conftest import Script
 from .control import FeatureName
+from .handles import stream_handle
 
 USES: dict[FeatureName, Callable[[], object]] = {
     "host_allocator": lambda: torch.zeros(4).pin_memory(),
     "pool_streams": lambda: torch.Stream("fake"),
     "events": lambda: torch.accelerator.current_stream().record_event(),
+    "stream_handles": lambda: stream_handle(torch.accelerator.current_stream()),
 }
 ERRORS: dict[FeatureName, str] = {
     "host_allocator": "not set|allocator|implement",
     "pool_streams": "Backend doesn't support acquiring a stream from pool",
     "events": "Backend doesn't support events",
+    "stream_handles": "Backend doesn't support getting stream native handle",
 }
 
 
@@ -64,7 +67,7 @@ with fake_device.without("host_allocator"):
 
 def test_an_unknown_feature_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match=r"of host_allocator, pool_streams, events, got graphs"),
+        pytest.raises(ValueError, match=r"of host_allocator, pool_streams, events, stream_handles, got graphs"),
         fake_device.without(cast("Any", "graphs")),
     ):
         pass

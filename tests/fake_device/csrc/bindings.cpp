@@ -97,7 +97,8 @@ PYBIND11_MODULE(_fake, m) {
     py::enum_<fake::Feature>(m, "Feature")
         .value("HOST_ALLOCATOR", fake::Feature::host_allocator)
         .value("POOL_STREAMS", fake::Feature::pool_streams)
-        .value("EVENTS", fake::Feature::events);
+        .value("EVENTS", fake::Feature::events)
+        .value("STREAM_HANDLES", fake::Feature::stream_handles);
     m.def("set_feature", &fake::set_feature);
 
     m.def("set_copy_cost", &fake::set_copy_cost);

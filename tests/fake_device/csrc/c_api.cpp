@@ -38,6 +38,10 @@ fake::Stream& stream_at(void* stream) {
 
 }  // namespace
 
+const char* fake_describe_error(int /*status*/) {
+    return fake::last_error();
+}
+
 int fake_clear_last_error() {
     fake::take_last_error();
     return 0;
@@ -76,7 +80,10 @@ int fake_event_destroy(void* event) {
 }
 
 int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream) {
-    return answer([&] { fake::submit_to_host(stream_at(stream), to, from, bytes, true); });
+    return answer([&] {
+        fake::use_device(fake::driver_device());
+        fake::submit_to_host(stream_at(stream), to, from, bytes, true);
+    });
 }
 
 int fake_stream_is_capturing(void* stream, int* status) {

@@ -9,6 +9,8 @@
 
 #define FAKE_API extern "C" __attribute__((visibility("default")))
 
+// The thread's last error in words, which stay until its next call; `status` is what that answered.
+FAKE_API const char* fake_describe_error(int status);
 // Forgets the thread's last error.
 FAKE_API int fake_clear_last_error(void);
 
@@ -22,7 +24,8 @@ FAKE_API int fake_event_query(void* event, int* passed);
 FAKE_API int fake_event_synchronize(void* event);
 FAKE_API int fake_event_destroy(void* event);
 
-// A copy of bytes from device memory to host memory, enqueued on the stream.
+// A copy of bytes from device memory to host memory, enqueued on the stream. As any call, it makes a context on the
+// thread's current device, whatever the stream's is.
 FAKE_API int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream);
 
 // *status becomes 0 for none, 1 for an active and 2 for an invalidated capture.

@@ -200,6 +200,10 @@ void set_last_error(const std::string& message) {
     thread_error = message;
 }
 
+const char* last_error() {
+    return thread_error.c_str();
+}
+
 std::string take_last_error() {
     return std::exchange(thread_error, std::string());
 }

@@ -66,7 +66,9 @@ void end_context(const std::string& reason) noexcept;
 void check_context();
 
 void set_last_error(const std::string& message);
-// The thread's last error, or "" for none; asking clears it.
+// The thread's last error, or "" for none; valid until the next one is set.
+const char* last_error();
+// The same; asking clears it.
 std::string take_last_error();
 
 }  // namespace fake

@@ -8,7 +8,7 @@
 namespace fake {
 namespace {
 
-constexpr size_t feature_count = static_cast<size_t>(Feature::events) + 1;
+constexpr size_t feature_count = static_cast<size_t>(Feature::stream_handles) + 1;
 std::array<std::atomic<bool>, feature_count> missing{};
 
 }  // namespace

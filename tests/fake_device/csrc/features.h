@@ -6,7 +6,7 @@
 
 namespace fake {
 
-enum class Feature { host_allocator, pool_streams, events };
+enum class Feature { host_allocator, pool_streams, events, stream_handles };
 
 bool has(Feature feature) noexcept;
 void set_feature(Feature feature, bool present);

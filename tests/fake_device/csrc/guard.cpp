@@ -79,7 +79,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     virtual bool isStreamCapturing(const c10::Stream& stream) const {
         return ask_capture_status(stream.device_index(), stream.id()) != CaptureStatus::none;
     }
-    void* getStreamNativeHandle(const c10::Stream stream) const override { return &unwrap(stream); }
+    void* getStreamNativeHandle(const c10::Stream stream) const override {
+        TORCH_CHECK(has(Feature::stream_handles), "Backend doesn't support getting stream native handle.");
+        return &unwrap(stream);
+    }
 
     bool queryStream(const c10::Stream& stream) const override {
         check_not_forked();
