@@ -67,14 +67,6 @@ bool guard_says_capturing(const Guard& guard, const c10::Stream& stream) {
     }
 }
 
-std::optional<void*> native_handle(const c10::impl::VirtualGuardImpl& guard, const c10::Stream& stream) {
-    try {
-        return guard.getStreamNativeHandle(stream);
-    } catch (const c10::Error&) {
-        return std::nullopt;
-    }
-}
-
 std::optional<c10::Stream> current_stream(c10::Device device) {
     try {
         return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
@@ -98,6 +90,14 @@ const DeviceInterface& device_interface(c10::DeviceType type) {
 // The one before is leaked: others may be using it.
 void register_device(c10::DeviceType type, const DeviceInterface& interface) {
     of(interfaces, type).store(new DeviceInterface(interface), std::memory_order_release);
+}
+
+std::optional<void*> native_handle(const c10::Stream& stream) {
+    try {
+        return c10::impl::VirtualGuardImpl(stream.device_type()).getStreamNativeHandle(stream);
+    } catch (const c10::Error&) {
+        return std::nullopt;
+    }
 }
 
 at::HostAllocator* host_allocator(c10::DeviceType type) {
@@ -147,14 +147,13 @@ RelaxedCapture::~RelaxedCapture() {
 
 bool is_capturing(const c10::Stream& stream) {
     const DeviceInterface& driver = device_interface(stream.device_type());
-    const c10::impl::VirtualGuardImpl guard(stream.device_type());
     if (driver.stream_is_capturing != nullptr) {
         int status = 0;
-        const auto handle = native_handle(guard, stream);
+        const auto handle = native_handle(stream);
         if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;
         if (driver.clear_error != nullptr) driver.clear_error();
     }
-    return guard_says_capturing(guard, stream);
+    return guard_says_capturing(c10::impl::VirtualGuardImpl(stream.device_type()), stream);
 }
 
 void refuse_capture(const c10::Stream& stream) {

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <optional>
 
+#include "cuda/pack.h"
+
 namespace at {
 struct HostAllocator;
 }
@@ -26,6 +28,13 @@ struct DeviceInterface {
     int (*unlock_pages)(void* address, std::size_t bytes) = nullptr;
     // Forget the thread's last error.
     int (*clear_error)() = nullptr;
+    // Not 0 where pack() can turn values of the one type into values of the other, both of c10::ScalarType.
+    int (*packs)(int source_type, int destination_type) = nullptr;
+    // Enqueue the copies of all leaves, each on lines of its own or between bytes that stay as they are, on a stream of
+    // the device, which is the thread's current one.
+    int (*pack)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream) = nullptr;
+    // *address becomes where the device sees page-locked memory of the host. Without it: at the same address.
+    int (*device_address)(void* host, int device, void** address) = nullptr;
 };
 
 // That of the device type: what was registered; for CUDA, where our kernels' runtime is in this build, that; else one
@@ -33,6 +42,9 @@ struct DeviceInterface {
 const DeviceInterface& device_interface(c10::DeviceType type);
 // From now on; pools that exist keep what they have.
 void register_device(c10::DeviceType type, const DeviceInterface& interface);
+
+// The stream as its driver knows it; nothing for a device type that has no such thing.
+std::optional<void*> native_handle(const c10::Stream& stream);
 
 // The device type's own page-locked memory; nullptr where it has none.
 at::HostAllocator* host_allocator(c10::DeviceType type);

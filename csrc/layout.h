@@ -26,8 +26,9 @@ struct LeafTraits {
 // How one leaf comes to the host. Pure: no device is touched.
 struct Layout {
     Route route;
-    std::size_t bytes;      // of the destination
-    at::DimVector strides;  // of the destination, in elements, as `.cpu()` would give them
+    std::size_t bytes;       // of the destination
+    at::DimVector strides;   // of the destination, in elements, as `.cpu()` would give them
+    bool reordered = false;  // the destination has its dimensions in an order of its own
 };
 
 Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, std::size_t itemsize, const LeafTraits& traits);
