@@ -75,6 +75,11 @@ def simulated_accelerator() -> tuple[ModuleType, Target]:
     return fake, Target(torch.device("fake", 0), fake)
 
 
+def set_packer(present: bool) -> None:
+    """The simulated accelerator's device type has a packer from now on, or none."""
+    importlib.import_module("fake_driver").register(packer=present)
+
+
 def without_page_locked_memory(fake: ModuleType) -> None:
     """Give all of it back and count anew.
 

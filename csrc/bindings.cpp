@@ -239,9 +239,10 @@ py::dict stats(Engine& engine) {
     using namespace py::literals;
     return py::dict("limit_bytes"_a = stats.limit, "limit_held_bytes"_a = stats.budget,
                     "held_bytes"_a = stats.pool.held_bytes, "leased_bytes"_a = stats.pool.leased_bytes,
-                    "inherited_bytes"_a = stats.pool.inherited_bytes, "slabs"_a = stats.pool.slabs,
-                    "allocations"_a = stats.pool.allocations, "transfers"_a = stats.transfers,
-                    "copied_bytes"_a = stats.bytes_copied, "unpooled_leaves"_a = stats.leaves_unpooled);
+                    "retained_bytes"_a = stats.pool.retained_bytes, "inherited_bytes"_a = stats.pool.inherited_bytes,
+                    "slabs"_a = stats.pool.slabs, "allocations"_a = stats.pool.allocations,
+                    "transfers"_a = stats.transfers, "copied_bytes"_a = stats.bytes_copied,
+                    "unpooled_leaves"_a = stats.leaves_unpooled);
 }
 
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
@@ -265,6 +266,9 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("copy_to_host", interface.copy_to_host);
     take("describe_error", interface.describe_error);
     take("clear_error", interface.clear_error);
+    take("packs", interface.packs);
+    take("pack", interface.pack);
+    take("device_address", interface.device_address);
     if (!functions.empty()) {
         throw py::value_error("expected names of functions in csrc/device.h, got " + functions.begin()->first);
     }

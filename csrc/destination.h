@@ -16,6 +16,10 @@ struct Destination {
     bool dense = false;           // without gaps, in any order of dimensions
     HostBlock block;              // a lease, where the memory is a pool's
     std::shared_ptr<void> owner;  // keeps the array alive; may be dropped by any thread
+
+    bool is_written_by(const c10::Device& device) const noexcept {
+        return dense && block && block.device_type() == device.type();
+    }
 };
 
 }  // namespace tnb

@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/pack.h"
+
 namespace at {
 struct HostAllocator;
 }
@@ -32,6 +34,13 @@ struct DeviceInterface {
     const char* (*describe_error)(int status) = nullptr;
     // Forget the thread's last error.
     int (*clear_error)() = nullptr;
+    // Not 0 where pack() can turn values of the one type into values of the other, both of c10::ScalarType.
+    int (*packs)(int source_type, int destination_type) = nullptr;
+    // Enqueue the copies of all leaves, each on lines of its own or between bytes that stay as they are, on a stream of
+    // the device, which is the thread's current one.
+    int (*pack)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream) = nullptr;
+    // *address becomes where the device sees page-locked memory of the host. Without it: at the same address.
+    int (*device_address)(void* host, int device, void** address) = nullptr;
 };
 
 // That of the device type: what was registered; for CUDA, where our kernels' runtime is in this build, that; else one

@@ -48,10 +48,6 @@ void watch(const at::Tensor& tensor, std::size_t leaf, Flight::Cargo& cargo) {
     watched.version = watched.counter.current_version();
 }
 
-bool is_written_by_device(const Destination& out, const at::Tensor& tensor) {
-    return out.dense && out.block && out.block.device_type() == tensor.device().type();
-}
-
 }  // namespace
 
 bool is_plain(const at::Tensor& tensor) {
@@ -64,11 +60,6 @@ bool is_plain(const at::Tensor& tensor) {
     const auto allowed = known | backends;
     return (tensor.key_set() | allowed) == allowed && tensor.layout() == c10::kStrided && !tensor.is_meta() &&
            tensor.dim() <= max_dims;
-}
-
-void* CopiedValues::data() const noexcept {
-    if (const auto* block = std::get_if<HostBlock>(&memory)) return block->data();
-    return std::get<std::shared_ptr<OrdinaryBlock>>(memory)->data();
 }
 
 Engine::~Engine() {
@@ -108,7 +99,7 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
                 values = to_host(tensor, dtype, options.fresh);
                 break;
             case Route::empty:
-                values = CopiedValues{{}, dtype, at::DimVector(tensor.sizes()), layout.strides};
+                values = CopiedValues{{}, nullptr, dtype, at::DimVector(tensor.sizes()), layout.strides};
                 if (destination != nullptr) values = Delivered{};
                 break;
             case Route::dense:
@@ -138,7 +129,7 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
 void Engine::count(const Leaf& leaf) {
     const auto* copied = std::get_if<CopiedValues>(leaf.values);
     const bool pooled = leaf.out == nullptr ? copied != nullptr && std::holds_alternative<HostBlock>(copied->memory)
-                                            : is_written_by_device(*leaf.out, *leaf.tensor);
+                                            : leaf.out->is_written_by(leaf.tensor->device());
     if (pooled) bytes_copied_.fetch_add(leaf.layout.bytes, std::memory_order_relaxed);
     if (!pooled && leaf.out == nullptr) leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
 }
@@ -147,7 +138,7 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
     const c10::DeviceGuard on_device(device);
     CopyLane& lane = CopyLane::of(device);
     lane.sweep();
-    auto pooled = take_blocks(leaves, *pool(device.type()));
+    Pooled pooled = take_blocks(leaves, *pool(device.type()), options.fresh);
     std::vector<const Leaf*> unpooled;
     for (const Leaf& leaf : leaves) {
         if (!std::holds_alternative<at::Tensor>(*leaf.values)) continue;
@@ -158,46 +149,30 @@ void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOp
             unpooled.push_back(&leaf);
         }
     }
-    if (pooled.empty() && unpooled.empty()) return;
+    if (pooled.leaves.empty() && unpooled.empty()) return;
     const c10::Stream producer = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
     if (producer != lane.stream()) {
         const auto ready = lane.event();
         ready->record(producer);
         ready->block(lane.stream());
     }
-    if (!pooled.empty()) transfer.add(enqueue(lane, std::move(pooled), options));
+    if (!pooled.leaves.empty()) transfer.add(enqueue(lane, std::move(pooled), options));
     if (!unpooled.empty()) transfer.add(stage_later(lane, unpooled, options));
 }
 
-std::vector<Engine::PooledLeaf> Engine::take_blocks(const std::vector<Leaf>& leaves, HostPool& pool) {
-    std::vector<PooledLeaf> pooled;
-    for (const Leaf& leaf : leaves) {
-        if (leaf.out != nullptr) {
-            if (!is_written_by_device(*leaf.out, *leaf.tensor)) continue;
-            pooled.push_back({&leaf, leaf.out->data, leaf.out->block.share()});
-            *leaf.values = Delivered{};
-        } else if (HostBlock block = pool.acquire(leaf.layout.bytes)) {
-            pooled.push_back({&leaf, block.data(), block.share()});
-            *leaf.values = CopiedValues{std::move(block), leaf.layout.dtype, at::DimVector(leaf.tensor->sizes()),
-                                        leaf.layout.strides};
-        }
-    }
-    return pooled;
-}
-
-std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, std::vector<PooledLeaf> leaves, SubmitOptions options) {
+std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, Pooled pooled, SubmitOptions options) {
     Flight::Cargo cargo;
-    for (PooledLeaf& pooled : leaves) {
-        cargo.sources.push_back(pooled.leaf->tensor->storage());
-        cargo.blocks.push_back(std::move(pooled.lease));
-        if (!options.snapshot) watch(*pooled.leaf->tensor, pooled.leaf->index, cargo);
+    cargo.blocks = std::move(pooled.blocks);
+    cargo.sources.reserve(pooled.leaves.size());
+    if (!options.snapshot) cargo.watched.reserve(pooled.leaves.size());
+    for (const PooledLeaf& leaf : pooled.leaves) {
+        cargo.sources.push_back(leaf.source->storage());
+        if (!options.snapshot) watch(*leaf.source, leaf.leaf, cargo);
     }
     auto completion = lane.event();
     std::exception_ptr failure;
     try {
-        for (const PooledLeaf& pooled : leaves) {
-            enqueue_copy(lane, *pooled.leaf->tensor, pooled.leaf->layout, pooled.data);
-        }
+        enqueue_pooled(pooled.leaves, cargo.blocks, lane);
         completion->record(lane.stream());
     } catch (...) {
         failure = std::current_exception();
@@ -236,8 +211,8 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
         } else {
             const auto block = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(leaf->layout.bytes));
             to.memory = {block, static_cast<char*>(block->data())};
-            *leaf->values =
-                CopiedValues{block, leaf->layout.dtype, at::DimVector(leaf->tensor->sizes()), leaf->layout.strides};
+            *leaf->values = CopiedValues{block, block->data(), leaf->layout.dtype, at::DimVector(leaf->tensor->sizes()),
+                                         leaf->layout.strides};
         }
         if (leaf->out == nullptr) continue;
         if (!leaf->out->dense) to.spread = {{leaf->out->owner, leaf->out->data}, leaf->out->strides};

@@ -16,6 +16,7 @@
 #include "host_pool.h"
 #include "layout.h"
 #include "ordinary_memory.h"
+#include "packing.h"
 #include "staging.h"
 #include "transfer.h"
 #include "worker.h"
@@ -27,11 +28,10 @@ class CopyLane;
 // Values that a transfer brings to the host: to be read only after it has ended.
 struct CopiedValues {
     std::variant<HostBlock, std::shared_ptr<OrdinaryBlock>> memory;  // an empty block where there is no element
+    void* data;                                                      // of the first value, somewhere in the memory
     c10::ScalarType dtype;
     at::DimVector sizes;
     at::DimVector strides;  // in elements
-
-    void* data() const noexcept;
 };
 
 // The caller's own array has the values, or will have them.
@@ -117,18 +117,16 @@ private:
         std::size_t index;       // in the submission
         const Destination* out;  // or nullptr
     };
-    // A leaf that the device copies to page-locked memory.
-    struct PooledLeaf {
-        const Leaf* leaf;
-        void* data;
-        HostBlock lease;
+    struct Pooled {
+        std::vector<PooledLeaf> leaves;
+        std::vector<HostBlock> blocks;
     };
 
     void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
     void count(const Leaf& leaf);
     HostBlock page_locked_for_host(c10::Device device, std::size_t bytes);
-    std::vector<PooledLeaf> take_blocks(const std::vector<Leaf>& leaves, HostPool& pool);
-    std::shared_ptr<Flight> enqueue(CopyLane& lane, std::vector<PooledLeaf> leaves, SubmitOptions options);
+    Pooled take_blocks(const std::vector<Leaf>& leaves, HostPool& pool, bool fresh);
+    std::shared_ptr<Flight> enqueue(CopyLane& lane, Pooled pooled, SubmitOptions options);
     std::shared_ptr<Flight> stage_later(CopyLane& lane, const std::vector<const Leaf*>& leaves, SubmitOptions options);
     std::shared_ptr<HostPool> pool(c10::DeviceType type);
     std::vector<std::shared_ptr<HostPool>> pools();

@@ -7,6 +7,7 @@
 #include "copy_lane.h"
 #include "device.h"
 #include "engine.h"
+#include "pack_plan.h"
 #include "process.h"
 
 namespace tnb {
@@ -32,6 +33,40 @@ std::vector<std::shared_ptr<HostPool>> Engine::pools() {
     return pools;
 }
 
+Engine::Pooled Engine::take_blocks(const std::vector<Leaf>& leaves, HostPool& pool, bool fresh) {
+    Pooled pooled;
+    pooled.leaves.reserve(leaves.size());
+    std::vector<const Leaf*> homeless;
+    std::vector<std::size_t> bytes;
+    homeless.reserve(leaves.size());
+    bytes.reserve(leaves.size());
+    for (const Leaf& leaf : leaves) {
+        if (leaf.out == nullptr) {
+            homeless.push_back(&leaf);
+            bytes.push_back(leaf.layout.bytes);
+        } else if (leaf.out->is_written_by(leaf.tensor->device())) {
+            pooled.leaves.push_back({leaf.tensor, &leaf.layout, leaf.index, leaf.out->data, pooled.blocks.size()});
+            pooled.blocks.push_back(leaf.out->block.share(0));  // its array lives, and uses it
+            *leaf.values = Delivered{};
+        }
+    }
+    const PackPlan plan = plan_blocks(bytes, fresh);
+    const std::size_t first = pooled.blocks.size();
+    pooled.blocks.reserve(first + plan.blocks.size());
+    for (const std::size_t size : plan.blocks) pooled.blocks.push_back(pool.acquire(size));
+    for (std::size_t index = 0; index < homeless.size(); ++index) {
+        const Leaf& leaf = *homeless[index];
+        const auto [block, offset] = plan.places[index];
+        const HostBlock& shared = pooled.blocks[first + block];
+        if (!shared) continue;
+        char* data = static_cast<char*>(shared.data()) + offset;
+        pooled.leaves.push_back({leaf.tensor, &leaf.layout, leaf.index, data, first + block});
+        *leaf.values = CopiedValues{shared.share(block_bytes(bytes[index])), data, leaf.layout.dtype,
+                                    at::DimVector(leaf.tensor->sizes()), leaf.layout.strides};
+    }
+    return pooled;
+}
+
 HostBlock Engine::page_locked_for_host(c10::Device device, std::size_t bytes) {
     const RelaxedCapture relaxed(device.type());
     if (!copies_asynchronously(device)) return {};
@@ -47,14 +82,17 @@ HostBlock Engine::page_locked_for_host(c10::Device device, std::size_t bytes) {
 }
 
 CopiedValues Engine::empty(std::optional<c10::Device> device, std::size_t bytes) {
-    CopiedValues values{{}, c10::kByte, {static_cast<std::int64_t>(bytes)}, {1}};
+    CopiedValues values{{}, nullptr, c10::kByte, {static_cast<std::int64_t>(bytes)}, {1}};
     if (device.has_value() && !process_is_forked_child()) {
         if (HostBlock block = page_locked_for_host(*device, bytes)) {
+            values.data = block.data();
             values.memory = std::move(block);
             return values;
         }
     }
-    values.memory = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(bytes));
+    auto block = std::make_shared<OrdinaryBlock>(OrdinaryBlock::allocate(bytes));
+    values.data = block->data();
+    values.memory = std::move(block);
     leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
     return values;
 }

@@ -24,7 +24,7 @@ public:
     // The bytes that a slab for a block of `bytes` bytes should have, where `held` are held already: all of them are
     // locked, rounding included, and at least `bytes`.
     virtual std::size_t slab_bytes(std::size_t bytes, std::size_t held) const noexcept = 0;
-    // Exactly `slab_bytes` bytes, an answer of the function of that name, aligned to HostPool::alignment. May call the
+    // Exactly `slab_bytes` bytes, an answer of the function of that name, aligned to block_alignment. May call the
     // device and may wait for it; throws.
     virtual Allocation allocate(std::size_t slab_bytes) = 0;
     // Takes memory back. It counts as held until reclaim() has told that it is gone. What is `inherited` by a forked

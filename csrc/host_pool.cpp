@@ -19,6 +19,7 @@ constexpr std::chrono::milliseconds patience_of_growth{2};
 PoolStats& PoolStats::operator+=(const PoolStats& other) noexcept {
     held_bytes += other.held_bytes;
     leased_bytes += other.leased_bytes;
+    retained_bytes += other.retained_bytes;
     inherited_bytes += other.inherited_bytes;
     slabs += other.slabs;
     allocations += other.allocations;
@@ -27,10 +28,10 @@ PoolStats& PoolStats::operator+=(const PoolStats& other) noexcept {
 }
 
 HostBlock::~HostBlock() {
+    if (node_ == nullptr) return;
+    node_->used.fetch_sub(used_, std::memory_order_relaxed);
     // acq_rel: whoever takes the block next must see everything that the other lease holders did with it.
-    if (node_ != nullptr && node_->leases.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        node_->pool->give_back(node_);
-    }
+    if (node_->leases.fetch_sub(1, std::memory_order_acq_rel) == 1) node_->pool->give_back(node_);
 }
 
 c10::DeviceType HostBlock::device_type() const noexcept {
@@ -103,7 +104,7 @@ void HostPool::after_fork() noexcept {
 }
 
 HostBlock HostPool::acquire(std::size_t bytes, Terms terms) {
-    const std::size_t capacity = (std::max<std::size_t>(bytes, 1) + alignment - 1) & ~(alignment - 1);
+    const std::size_t capacity = block_bytes(std::max<std::size_t>(bytes, 1));
     used_.store(true, std::memory_order_relaxed);
     HostNode* node = take(capacity, terms.before_fence);
     if (node == nullptr) node = grow(capacity, terms);
@@ -251,7 +252,7 @@ void HostPool::trim() {
 PoolStats HostPool::stats() {
     const std::lock_guard<std::mutex> lock(mutex_);
     collect_returned();
-    return {held_.load(),   leased_.load(),      arena_.inherited_bytes(),
+    return {held_.load(),   leased_.load(),      arena_.retained_bytes(), arena_.inherited_bytes(),
             arena_.slabs(), allocations_.load(), refusals_.load()};
 }
 

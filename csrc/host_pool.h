@@ -17,6 +17,7 @@ namespace tnb {
 struct PoolStats {
     std::size_t held_bytes = 0;       // page-locked: all slabs, and freed ones that the device has not let go of
     std::size_t leased_bytes = 0;     // in blocks with a lease
+    std::size_t retained_bytes = 0;   // the part of that which no lease uses
     std::size_t inherited_bytes = 0;  // in blocks that a forked child may see: freed one day, never used again
     std::size_t slabs = 0;
     std::size_t allocations = 0;  // slabs ever allocated
@@ -40,9 +41,6 @@ struct PoolStats {
 // not copied.
 class HostPool {
 public:
-    // A kernel that stores whole lines owns whole lines.
-    static constexpr std::size_t alignment = 128;
-
     // `headroom`: what acquire() leaves free of the budget, for acquire_reserved().
     static std::shared_ptr<HostPool> make(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget,
                                           std::size_t headroom);

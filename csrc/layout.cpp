@@ -27,7 +27,7 @@ bool is_copied(Route route) {
 Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, c10::ScalarType dtype, const LeafTraits& traits) {
     const std::size_t itemsize = c10::elementSize(dtype);
     const std::int64_t numel = c10::multiply_integers(sizes);
-    Layout layout{route_of(numel, traits), dtype, static_cast<std::size_t>(numel) * itemsize, {}};
+    Layout layout{route_of(numel, traits), dtype, static_cast<std::size_t>(numel) * itemsize, {}, false};
     // An expanded tensor may have more elements than there are addresses.
     if (static_cast<std::size_t>(numel) > PTRDIFF_MAX / itemsize && is_copied(layout.route)) {
         throw std::length_error("expected a tensor whose values fit into memory, got " + std::to_string(numel) +
@@ -45,8 +45,9 @@ Layout plan(at::IntArrayRef sizes, at::IntArrayRef strides, c10::ScalarType dtyp
 void lay_out_as(at::IntArrayRef strides, at::IntArrayRef sizes, Layout& layout) {
     if (layout.route != Route::dense && layout.route != Route::gather) return;
     for (std::size_t dim = 0; dim < sizes.size(); ++dim) {
-        if (sizes[dim] > 1 && strides[dim] != layout.strides[dim]) layout.route = Route::gather;
+        if (sizes[dim] > 1 && strides[dim] != layout.strides[dim]) layout.reordered = true;
     }
+    if (layout.reordered) layout.route = Route::gather;
     layout.strides.assign(strides.begin(), strides.end());
 }
 

@@ -30,7 +30,8 @@ struct Layout {
     Route route;
     c10::ScalarType dtype;  // of the destination, as what follows
     std::size_t bytes;
-    at::DimVector strides;  // in elements, as `.cpu()` would give them
+    at::DimVector strides;   // in elements, as `.cpu()` would give them
+    bool reordered = false;  // it has its dimensions in an order of its own
 };
 
 // `dtype` is that of the destination.

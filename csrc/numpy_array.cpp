@@ -97,11 +97,10 @@ PyObject* make_array(HostValues values) {
     if (const auto* tensor = std::get_if<at::Tensor>(&values)) return make_view(*tensor);
     TORCH_INTERNAL_ASSERT(std::holds_alternative<CopiedValues>(values), "an array of the caller's is there already");
     auto& copied = std::get<CopiedValues>(values);
-    void* data = copied.data();  // before the memory moves: arguments are evaluated in any order
     if (auto* block = std::get_if<HostBlock>(&copied.memory)) {
-        return make_array(copied.dtype, copied.sizes, copied.strides, data, &block_owner, std::move(*block));
+        return make_array(copied.dtype, copied.sizes, copied.strides, copied.data, &block_owner, std::move(*block));
     }
-    return make_array(copied.dtype, copied.sizes, copied.strides, data, &ordinary_owner,
+    return make_array(copied.dtype, copied.sizes, copied.strides, copied.data, &ordinary_owner,
                       std::get<std::shared_ptr<OrdinaryBlock>>(std::move(copied.memory)));
 }
 
@@ -153,7 +152,7 @@ std::optional<Destination> take_destination(PyObject* object, const at::Tensor& 
         out.dense = out.dense && out.strides[dim] == reached;
         reached = out.strides[dim] * tensor.size(dim);
     }
-    if (const HostBlock* lease = lease_of(array)) out.block = lease->share();
+    if (const HostBlock* lease = lease_of(array)) out.block = lease->share(0);
     return out;
 }
 

@@ -180,6 +180,18 @@ bool SlabArena::mark_inherited() noexcept {
     return any;
 }
 
+// Leases come and go meanwhile, on any thread, so a block may be used for more than it has.
+std::size_t SlabArena::retained_bytes() const noexcept {
+    std::size_t bytes = 0;
+    for (const HostSlab* slab : slabs_) {
+        for (const HostNode* node = slab->first; node != nullptr; node = node->after) {
+            if (node->state != HostNode::State::leased) continue;
+            bytes += node->capacity - std::min(node->capacity, node->used.load(std::memory_order_relaxed));
+        }
+    }
+    return bytes;
+}
+
 std::size_t SlabArena::inherited_bytes() const noexcept {
     std::size_t bytes = 0;
     for (const HostSlab* slab : slabs_) {

@@ -59,6 +59,7 @@ public:
     bool mark_inherited() noexcept;
 
     std::size_t slabs() const noexcept { return slabs_.size(); }
+    std::size_t retained_bytes() const noexcept;
     std::size_t inherited_bytes() const noexcept;
 
 private:

@@ -62,7 +62,7 @@ def absence(thing: str) -> str | None:
         except RuntimeError as error:  # no compiler, or it refused the sources
             return f"expected the fake accelerator, got none: {error}"
         if absence("native") is None:
-            fake_driver().register(own_pages=False)
+            fake_driver().register()
     if thing == "cuda" and not torch.cuda.is_available():
         return "expected a CUDA device, torch.cuda.is_available() says that there is none"
     return None
@@ -149,6 +149,25 @@ def copied_by(request: pytest.FixtureRequest, native: EngineChoice) -> str:
         pytest.skip("expected the fake accelerator, which has both ways; got CUDA, which has the one of this build")
     return who
 
+@pytest.fixture(params=["one by one", "packed"])
+def packing(request: pytest.FixtureRequest, native: EngineChoice) -> str:
+    """How the small leaves of a tree are copied: each by itself, or all by the packer of their device type."""
+    way: str = request.param
+    if ACCELERATOR == "fake":
+        require("fake")
+        fake_driver().register(packer=way == "packed")
+    elif way == "one by one":
+        pytest.skip("expected the fake accelerator, which can do without its packer; got CUDA, which has one")
+    return way
+
+
+@pytest.fixture
+def packer(fake: ModuleType) -> ModuleType:
+    """The fake accelerator with a packer, for what is about that."""
+    require("native")
+    fake_driver().register(packer=True)
+    return fake
+
 
 @pytest.fixture
 def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
@@ -168,14 +187,14 @@ def native_bridge(native: EngineChoice) -> Iterator[tnb.Bridge]:
 def _whole_fake_device(request: pytest.FixtureRequest) -> Iterator[None]:
     """No failure, cost or limit that one test put into the fake accelerator reaches the next."""
     yield
-    if {"fake", "device", "accelerator", "host_pages", "copied_by"} & set(request.fixturenames) and absence(
+    if {"fake", "device", "accelerator", "host_pages", "copied_by", "packing"} & set(request.fixturenames) and absence(
         "fake"
     ) is None:
         import fake_device
 
         fake_device.restore_defaults()
         if absence("native") is None:
-            fake_driver().register(own_pages=False)
+            fake_driver().register()
 
 
 def pytest_report_header() -> list[str]:

@@ -151,9 +151,9 @@ def asked(request: pytest.FixtureRequest, fake: ModuleType) -> Iterator[str]:
     if request.param == "guard":
         if not hasattr(torch.Stream, "is_capturing"):
             pytest.skip("expected torch 2.13 or newer, which asks guards")
-        fake_driver.register(own_pages=False, without=frozenset({"stream_is_capturing"}))
+        fake_driver.register(without=frozenset({"stream_is_capturing"}))
     yield request.param
-    fake_driver.register(own_pages=False)
+    fake_driver.register()
 
 
 SUBMITS: dict[str, Work] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import fake_driver
 import pytest
 import torch
 from helpers import assert_silent, run_script, wait_until
@@ -13,14 +14,16 @@ from helpers import assert_silent, run_script, wait_until
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
 
-# What the native engine calls while it submits, each with a tree that makes it do so.
+# What the native engine calls while it submits, each with a tree that makes it do so. Only `launch` is a packer's.
 SUBMIT: dict[str, Callable[[torch.Tensor], Any]] = {
     "event_record": lambda x: x,
     "event_block": lambda x: x,
     "copy_d2h": lambda x: [x, x],
     "device_alloc": lambda x: [x, x.view(60, 50)[:, ::2]],
     "copy_d2d": lambda x: [x, x.view(60, 50)[:, ::2]],
+    "launch": lambda x: [x, x.view(60, 50)[:, ::2], x],
 }
+REASON = "injected failure|expected the driver to pack 3 tensors of fake:0 for the host, got status 1"
 
 
 @pytest.fixture
@@ -55,10 +58,12 @@ def assert_right(bridge: tnb.Bridge, source: torch.Tensor) -> None:
 def test_a_submit_that_fails_once(
     native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str, after: int
 ) -> None:
+    fake_driver.register(packer=call == "launch")
     before = live(fake, native_bridge)
-    with fake.fail(call, after=after) as failure, pytest.raises(RuntimeError, match="injected failure"):
+    with fake.fail(call, after=after) as failure, pytest.raises(RuntimeError, match=REASON):
         native_bridge.to_numpy_async(SUBMIT[call](source))
     assert failure.delivered == 1
+    assert fake.last_error() is None
     assert_right(native_bridge, source)
     assert live(fake, native_bridge) == before
 
@@ -68,11 +73,12 @@ def test_a_submit_that_fails_once(
 def test_a_submit_on_a_device_that_is_lost(
     native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, call: str
 ) -> None:
+    fake_driver.register(packer=call == "launch")
     before = live(fake, native_bridge)
     tree = SUBMIT[call](source)
     with fake.fail(call, sticky=True) as failure:
         for _ in range(3):
-            with pytest.raises(RuntimeError, match="fake device"):
+            with pytest.raises(RuntimeError, match=f"fake device|{REASON}"):
                 native_bridge.to_numpy(tree)
         assert failure.delivered >= 1
     del tree
@@ -189,18 +195,20 @@ assert bridge.to_numpy(x).tolist() == [1] * 1_000_000
     )
 
 
+@pytest.mark.parametrize("operation", ["copy_d2h_async", "launch_async"])
 def test_a_copy_that_fails_raises_at_the_result(
-    native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor
+    native_bridge: tnb.Bridge, fake: ModuleType, source: torch.Tensor, operation: str
 ) -> None:
+    fake_driver.register(packer=operation == "launch_async")
     before = live(fake, native_bridge)
-    with fake.fail("copy_d2h_async"):
+    with fake.fail(operation):
         with fake.hold():  # a call that submits would be told of the error, too
-            transfer = native_bridge.to_numpy_async(source)
+            transfer = native_bridge.to_numpy_async([source, source])
         for _ in range(2):
-            with pytest.raises(RuntimeError, match="context was ended by copy_d2h_async"):
+            with pytest.raises(RuntimeError, match=f"context was ended by {operation}"):
                 transfer.result()
         assert transfer.done()
-    with pytest.raises(RuntimeError, match="context was ended by copy_d2h_async"):
+    with pytest.raises(RuntimeError, match=f"context was ended by {operation}"):
         transfer.result()  # the device is well again, this transfer never
     del transfer
     assert_right(native_bridge, source)
@@ -283,14 +291,19 @@ def test_an_array_that_numpy_refuses(native_bridge: tnb.Bridge, fake: ModuleType
     wait_until(lambda: live(fake, native_bridge)[0] == before)
 
 
-def test_what_a_failed_submit_has_enqueued_keeps_its_blocks(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
-    """The first copy is under way when the second fails: nobody may have its block before it has written."""
+@pytest.mark.parametrize("packing", ["one by one", "packed"], indirect=True)
+def test_what_a_failed_submit_has_enqueued_keeps_its_blocks(
+    native_bridge: tnb.Bridge, fake: ModuleType, packing: str
+) -> None:
+    """The first copies are under way when the last fails: nobody may have their block before they have written."""
     late, other = torch.full((5000,), 2.0, device="fake:0"), torch.full((5000,), 3.0, device="fake:1")
+    large = torch.ones(300_000, device="fake:0")
     native_bridge.to_numpy([late, other])
     torch.accelerator.synchronize(1)
     with fake.hold():
-        with fake.fail("copy_d2h", after=1), pytest.raises(RuntimeError, match="copy_d2h failed"):
-            native_bridge.to_numpy([late, late])
+        begun = 0 if packing == "packed" else 2
+        with fake.fail("copy_d2h", after=begun), pytest.raises(RuntimeError, match="copy_d2h failed"):
+            native_bridge.to_numpy([late, late, large])
         arrays = [native_bridge.to_numpy(other) for _ in range(3)]
     torch.accelerator.synchronize(0)
     assert all((array == 3).all() for array in arrays)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import assert_same_array, torchs_answer
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import Case, cases
 
@@ -52,6 +52,17 @@ def test_a_fresh_copy_has_the_same_values(bridge: tnb.Bridge, device: str, data:
     expected = torchs_answer(source.detach().clone())
     assert_same_array(got, expected)
     assert not np.shares_memory(got, torchs_answer(source))
+
+
+@pytest.mark.usefixtures("packing")
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_many_leaves_of_both_ways_to_copy_them(accelerator: str, data: st.DataObject) -> None:
+    drawn: list[Case] = data.draw(st.lists(st.sampled_from(DTYPES).flatmap(cases), min_size=2, max_size=20))
+    sources = [case.build(accelerator) for case in drawn]
+    with tnb.Bridge(engine="native") as native_bridge:
+        for got, source in zip(native_bridge.to_numpy(sources), sources, strict=True):
+            assert_same_array(got, torchs_answer(source))
 
 
 @settings(deadline=None, max_examples=50)

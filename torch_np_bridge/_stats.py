@@ -14,8 +14,10 @@ class Stats:
         limit_held_bytes: what is page-locked under that limit now, by all Bridges that share it.
         held_bytes: what this Bridge has page-locked, rounding and idle memory included.
         leased_bytes: the part of it that arrays or copies in flight use.
-        inherited_bytes: the part of it that a forked child of the process may see. It is never used again: ``trim()``
-            frees it once its arrays are gone, and so does the limit.
+        retained_bytes: the part of ``leased_bytes`` that no array and no copy uses any more. An array beside it keeps
+            it: small tensors of a tree share memory, those of ``to_numpy(copy=True)`` do not.
+        inherited_bytes: the part of ``held_bytes`` that a forked child of the process may see. It is never used again:
+            ``trim()`` frees it once its arrays are gone, and so does the limit.
         slabs: the pieces in which it was allocated.
         allocations: how many slabs were ever allocated; a steady loop adds none.
         transfers: submissions that copied from an accelerator.
@@ -28,6 +30,7 @@ class Stats:
     limit_held_bytes: int = 0
     held_bytes: int = 0
     leased_bytes: int = 0
+    retained_bytes: int = 0
     inherited_bytes: int = 0
     slabs: int = 0
     allocations: int = 0

@@ -37,7 +37,7 @@ void a_block_is_handed_out_again_when_its_last_lease_is_gone() {
     Bench bench(1 << 20);
     HostBlock first = bench.pool->acquire(1000);
     void* data = first.data();
-    HostBlock second = first.share();
+    HostBlock second = first.share(0);
     drop(first);
     CHECK(bench.pool->acquire(1000).data() != data);
     CHECK(bench.pool->stats().leased_bytes == kib);
@@ -55,7 +55,7 @@ void blocks_are_aligned_and_apart() {
     std::vector<Piece> pieces;
     for (const std::size_t bytes : {0, 1, 127, 128, 129, 4096, 5000}) {
         pieces.push_back({bench.pool->acquire(bytes), bytes, static_cast<unsigned char>(pieces.size() + 1)});
-        CHECK(reinterpret_cast<std::uintptr_t>(pieces.back().block.data()) % HostPool::alignment == 0);
+        CHECK(reinterpret_cast<std::uintptr_t>(pieces.back().block.data()) % tnb::block_alignment == 0);
         pieces.back().fill();
     }
     for (const Piece& piece : pieces) piece.check();
@@ -173,7 +173,7 @@ void act_at_random(HostPool& pool, Mailbox& mailbox, std::uint64_t seed, int tur
             piece.fill();
             mine.push_back(std::move(piece));
         } else if (dice < 60 && !mine.empty()) {
-            Piece shared{mine.back().block.share(), mine.back().bytes, mine.back().mark};
+            Piece shared{mine.back().block.share(0), mine.back().bytes, mine.back().mark};
             const std::lock_guard<std::mutex> lock(mailbox.mutex);
             mailbox.pieces.push_back(std::move(shared));
         } else if (dice < 72) {

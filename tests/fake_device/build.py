@@ -21,6 +21,8 @@ from types import ModuleType
 import torch
 
 _SOURCES = Path(__file__).parent / "csrc"
+# What the engine and the fake driver have in common: the description of tensors to pack.
+_SHARED = Path(__file__).parents[2] / "csrc" / "cuda" / "pack.h"
 _BUILD = Path(__file__).parents[2] / "build" / "fake_device"
 _MODULE = "_fake"
 
@@ -34,6 +36,7 @@ def _flags() -> list[str]:
     # The sources are C++17; torch's own headers ask for more from 2.14 on.
     major, minor = (int(part) for part in torch.__version__.split(".")[:2])
     return [
+        f"-I{_SHARED.parent}",
         "-std=c++20" if (major, minor) >= (2, 14) else "-std=c++17",
         "-O1",
         "-g0",
@@ -72,7 +75,7 @@ def _sources() -> list[Path]:
 
 
 def _headers() -> str:
-    return _digest(header.read_bytes() for header in sorted(_SOURCES.glob("*.h")))
+    return _digest(header.read_bytes() for header in [*sorted(_SOURCES.glob("*.h")), _SHARED])
 
 
 def _module_file(folder: Path) -> Path:

@@ -6,11 +6,11 @@
 
 #include "capture.h"
 #include "copy_engine.h"
-#include "counters.h"
 #include "device.h"
 #include "event.h"
 #include "failures.h"
 #include "host_memory.h"
+#include "kernels.h"
 #include "memory.h"
 
 namespace {
@@ -100,21 +100,24 @@ int fake_exchange_capture_mode(int* mode) {
 }
 
 int fake_launch(void (*function)(void*), void* argument, void* stream) {
-    return answer([&] {
-        fake::check(fake::Call::launch);
-        const bool broken = fake::takes_failure(fake::Call::launch_async);
-        fake::count(stream_at(stream).device(), fake::Count::launches);
-        stream_at(stream).enqueue([=] {
-            const fake::Execution execution;
-            if (broken) {
-                fake::end_context("launch_async");
-            } else {
-                function(argument);
-            }
-        });
-    });
+    return answer([&] { fake::launch(stream_at(stream), [=] { function(argument); }); });
 }
 
 void* fake_worker_address(const void* device_address) {
     return fake::device_of(device_address) < 0 ? nullptr : fake::worker_address(device_address);
+}
+
+int fake_packs(int source_type, int destination_type) {
+    return fake::packs(source_type, destination_type) ? 1 : 0;
+}
+
+int fake_pack(const tnb_pack_leaf* leaves, size_t count, int device, void* stream) {
+    return answer([&] {
+        TORCH_CHECK(device == stream_at(stream).device(), "expected a stream of fake:", device);
+        fake::pack(leaves, count, stream_at(stream));
+    });
+}
+
+int fake_device_address(void* host, int /*device*/, void** address) {
+    return answer([&] { *address = fake::device_address(host); });
 }

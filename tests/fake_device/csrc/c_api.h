@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#include "pack.h"
+
 #define FAKE_API extern "C" __attribute__((visibility("default")))
 
 // The thread's last error in words, which stay until its next call; `status` is what that answered.
@@ -37,3 +39,8 @@ FAKE_API int fake_exchange_capture_mode(int* mode);
 // answers null for an address that is not of device memory.
 FAKE_API int fake_launch(void (*function)(void*), void* argument, void* stream);
 FAKE_API void* fake_worker_address(const void* device_address);
+
+// A kernel that packs tensors, and the addresses that it takes for page-locked memory; see csrc/cuda/pack.h.
+FAKE_API int fake_packs(int source_type, int destination_type);
+FAKE_API int fake_pack(const tnb_pack_leaf* leaves, size_t count, int device, void* stream);
+FAKE_API int fake_device_address(void* host, int device, void** address);

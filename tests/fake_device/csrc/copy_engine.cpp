@@ -104,6 +104,20 @@ void set_copy_cost(double bandwidth, double latency) {
     seconds_per_copy.store(latency);
 }
 
+void poison_destination(Stream& stream, void* to, size_t bytes) {
+    if (captured(stream)) {
+        return;  // nothing is written before the graph is launched
+    }
+    if (pending_reads().overlap(to, bytes)) {
+        stream.enqueue_own([to, bytes] {
+            const Execution execution;
+            poison(to, bytes);
+        });
+    } else {
+        poison(to, bytes);
+    }
+}
+
 void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bool non_blocking) {
     check_not_forked();
     check(Call::copy_d2h);
@@ -115,16 +129,7 @@ void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bo
     const int device = stream.device();
     count(device, Count::copies_d2h);
     count(device, Count::bytes_d2h, static_cast<int64_t>(bytes));
-    if (captured(stream)) {
-        // Nothing is written before the graph is launched.
-    } else if (pending_reads().overlap(to, bytes)) {
-        stream.enqueue_own([to, bytes] {
-            const Execution execution;
-            poison(to, bytes);
-        });
-    } else {
-        poison(to, bytes);
-    }
+    poison_destination(stream, to, bytes);
     const char* source = worker_address(from);
     stream.enqueue([=] {
         carry_out(device, to_host, bytes, [=] {

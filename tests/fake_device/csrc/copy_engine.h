@@ -21,6 +21,8 @@ constexpr unsigned char pending_host_poison = 0xA5;
 // Bytes per second (0: no limit) and seconds per copy, for copies between device and host.
 void set_copy_cost(double bandwidth, double latency);
 
+// Poisons what a copy, or a kernel, that is submitted to the stream now is going to write.
+void poison_destination(Stream& stream, void* to, size_t bytes);
 void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bool non_blocking);
 void submit_to_device(Stream& stream, void* to, const void* from, size_t bytes, bool non_blocking);
 // Runs the move on the stream, behind what the other device's current stream holds now, and holds that one until it

@@ -102,6 +102,7 @@ const std::vector<std::string>& call_names() {
         "copy_h2d_async",
         "launch",
         "launch_async",
+        "device_address",
         "begin_capture",
         "end_capture",
         "exchange_capture_mode",

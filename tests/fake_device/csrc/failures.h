@@ -39,6 +39,7 @@ enum class Call {
     copy_h2d_async,
     launch,
     launch_async,
+    device_address,
     begin_capture,
     end_capture,
     exchange_capture_mode,

@@ -1,0 +1,113 @@
+"""What a dict of tensors costs, from the call to the arrays.
+
+Beside it a loop in Python that copies each tensor by torch, `t.to("cpu", non_blocking=True).numpy()`, with one event.
+On the simulated accelerator, at no cost per copy, so what is compared is the work of the host: its calls, its
+allocations, its waits. With a packer the simulated device copies all small tensors by one launch; without one each is a
+copy of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import harness
+import numpy as np
+import torch
+from baselines import loop_with_one_event
+from harness import MIB, Bar, Figure, Measured
+from instructions import InstructionCounter
+
+import torch_np_bridge as tnb
+
+PACKED, ONE_BY_ONE, LOOP = "to_numpy, packed", "to_numpy, one by one", "torch in a loop"
+COUNTS = (1, 10, 100, 1000, 10_000)
+SIZES = {"64 B": 64, "16 KiB": 16 << 10, "1 MiB": MIB}
+MOST = 128 * MIB  # of one tree
+JUDGED, LIMIT = (1000, 256), 0.25
+FEW, MANY, STEADY = 100, 10_000, 1.1
+Tree = dict[str, torch.Tensor]
+Convert = Callable[[Tree], Mapping[str, Any]]
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    _, target = harness.simulated_accelerator()
+    return harness.run(__file__, __doc__ or "", lambda: target, lambda quick: measure(target.device, quick))
+
+
+def measure(device: torch.device, quick: bool) -> Measured:
+    """The judged tree, then all sizes and counts; instructions of a leaf where they can be counted."""
+    count, size = JUDGED
+    runs = 2 if quick else 40
+    share, figures = compare(f"{count} tensors of {size // 4} float32", make_tree(count, size, device), runs)
+    bars = [Bar(f"a dict of {count} tensors of {size // 4} float32", share, "at most", LIMIT, "×")]
+    for label, size in SIZES.items():
+        for count in COUNTS[:3] if quick else COUNTS:
+            if count * size <= (MIB if quick else MOST):
+                figures += compare(f"{count:,} × {label}", make_tree(count, size, device), max(2, runs // 4))[1]
+    notes = [f"Trees of at most {MOST // MIB} MiB; {runs} runs in turns of the judged one, {runs // 4} of the others."]
+    try:
+        counter = InstructionCounter()
+    except OSError as error:
+        return Measured(figures, bars, [*notes, f"Instructions could not be counted here: {error}."])
+    leaf = {count: instructions(make_tree(count, 256, device), counter) / count for count in (FEW, MANY)}
+    figures += [Figure(f"{count:,} × 256 B", "main-thread instructions a leaf", leaf[count], "") for count in leaf]
+    bars.append(Bar(f"instructions a leaf, {MANY:,} beside {FEW}", leaf[MANY] / leaf[FEW], "at most", STEADY, "×"))
+    return Measured(figures, bars, notes)
+
+
+def make_tree(count: int, size: int, device: torch.device) -> Tree:
+    """So many tensors of so many bytes, no two of the same values."""
+    return {
+        f"tensor {index}": torch.arange(index, index + size // 4, dtype=torch.float32).to(device)
+        for index in range(count)
+    }
+
+
+def compare(case: str, tree: Tree, runs: int) -> tuple[float, list[Figure]]:
+    """The three ways, in turns, after a check that they give the values."""
+    calls = max(1, 2000 // len(tree))
+    ways = {
+        PACKED: timed(tnb.to_numpy, tree, calls, packer=True),
+        ONE_BY_ONE: timed(tnb.to_numpy, tree, calls, packer=False),
+        LOOP: timed(loop_with_one_event, tree, calls, packer=False),
+    }
+    seconds = harness.turns(ways, runs)
+    share = harness.ratio(case, seconds, PACKED, LOOP, "time")
+    beside = harness.ratio(case, seconds, ONE_BY_ONE, LOOP, "time")
+    return share.value, [share, beside, *harness.times(case, seconds, "time", "µs")]
+
+
+def timed(convert: Convert, tree: Tree, calls: int, *, packer: bool) -> Callable[[], float]:
+    """Seconds a call, on a device type with or without a packer; what the last call gives is compared."""
+    expected = {name: tensor.cpu().numpy() for name, tensor in tree.items()}
+
+    def run() -> float:
+        harness.set_packer(packer)
+        start = perf_counter()
+        for _ in range(calls):
+            got = convert(tree)
+        seconds = perf_counter() - start
+        if not all(np.array_equal(got[name], expected[name]) for name in tree):
+            raise AssertionError("expected the values of the tensors, got others")
+        return seconds / calls
+
+    return run
+
+
+def instructions(tree: Tree, counter: InstructionCounter) -> float:
+    """Instructions of this thread in a call with a packer: the least of some, which no wait has lengthened."""
+    harness.set_packer(True)
+    counts = []
+    for _ in range(20):
+        start = counter.read()
+        tnb.to_numpy(tree)
+        counts.append(counter.read() - start)
+    return float(min(counts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

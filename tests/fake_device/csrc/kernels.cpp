@@ -1,0 +1,125 @@
+#include "kernels.h"
+
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "copy_engine.h"
+#include "counters.h"
+#include "device.h"
+#include "failures.h"
+#include "host_memory.h"
+#include "memory.h"
+
+namespace fake {
+namespace {
+
+// Any that makes an address of the one kind useless as one of the other.
+constexpr uintptr_t mapping = uintptr_t{1} << 52;
+
+char* host_address(void* seen_by_device) {
+    return reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(seen_by_device) - mapping);
+}
+
+// One tensor, as the kernel has it: what describes it need not outlive the launch.
+struct Leaf {
+    const char* source;
+    char* destination;
+    size_t itemsize;
+    std::vector<int64_t> sizes;
+    std::vector<int64_t> source_strides;
+    std::vector<int64_t> destination_strides;
+
+    // Of the destination, which has no gaps.
+    size_t bytes() const {
+        size_t count = itemsize;
+        for (const int64_t size : sizes) {
+            count *= static_cast<size_t>(size);
+        }
+        return count;
+    }
+
+    void copy() const {
+        if (source_strides == destination_strides) {
+            std::memcpy(destination, source, bytes());
+        } else {
+            copy(0, source, destination);
+        }
+    }
+
+    void copy(size_t dim, const char* from, char* to) const {
+        if (dim == sizes.size()) {
+            std::memcpy(to, from, itemsize);
+            return;
+        }
+        for (int64_t index = 0; index < sizes[dim]; ++index) {
+            const auto step = static_cast<int64_t>(itemsize) * index;
+            copy(dim + 1, from + step * source_strides[dim], to + step * destination_strides[dim]);
+        }
+    }
+};
+
+Leaf taken(const tnb_pack_leaf& leaf, int device) {
+    TORCH_CHECK(packs(leaf.source_type, leaf.destination_type), "expected a type that packs() takes, got ",
+                static_cast<int>(leaf.source_type));
+    TORCH_CHECK(device_of(leaf.source) == device, "expected a source on fake:", device);
+    const auto list = [&leaf](const int64_t* numbers) { return std::vector<int64_t>(numbers, numbers + leaf.rank); };
+    Leaf result{worker_address(leaf.source),
+                host_address(leaf.destination),
+                c10::elementSize(static_cast<c10::ScalarType>(leaf.source_type)),
+                list(leaf.sizes),
+                list(leaf.source_strides),
+                list(leaf.destination_strides)};
+    TORCH_CHECK(is_page_locked(result.destination, result.bytes()),
+                "expected page-locked memory, at its address for the device, as the destination of a kernel");
+    return result;
+}
+
+}  // namespace
+
+void launch(Stream& stream, std::function<void()> kernel) {
+    check(Call::launch);
+    const bool broken = takes_failure(Call::launch_async);
+    count(stream.device(), Count::launches);
+    stream.enqueue([broken, kernel = std::move(kernel)] {
+        const Execution execution;
+        if (broken) {
+            end_context("launch_async");
+        } else {
+            kernel();
+        }
+    });
+}
+
+void* device_address(void* page_locked) {
+    check(Call::device_address);
+    TORCH_CHECK(is_page_locked(page_locked, 1), "expected page-locked memory");
+    return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(page_locked) + mapping);
+}
+
+bool packs(int source_type, int destination_type) {
+    return source_type == destination_type && source_type != static_cast<int>(c10::ScalarType::ComplexDouble);
+}
+
+void pack(const tnb_pack_leaf* leaves, size_t count, Stream& stream) {
+    TORCH_CHECK(driver_device() == stream.device() && current_device() == stream.device(),
+                "expected fake:", stream.device(),
+                ", the stream's device, to be the current one, got fake:", current_device());
+    auto packed = std::make_shared<std::vector<Leaf>>();
+    for (size_t index = 0; index < count; ++index) {
+        packed->push_back(taken(leaves[index], stream.device()));
+    }
+    for (const Leaf& leaf : *packed) {
+        poison_destination(stream, leaf.destination, leaf.bytes());
+    }
+    launch(stream, [packed] {
+        for (const Leaf& leaf : *packed) {
+            leaf.copy();
+        }
+    });
+}
+
+}  // namespace fake
