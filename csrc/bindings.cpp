@@ -6,6 +6,7 @@
 #include <torch/csrc/Stream.h>
 #include <torch/csrc/autograd/python_variable.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -116,9 +117,10 @@ private:
     py::list arrays_;
 };
 
-[[noreturn]] void refuse(const char* error, std::size_t index) {
+template <class... Words>
+[[noreturn]] void refuse(const char* error, std::size_t index, const Words&... words) {
     const py::object refused = py::module_::import("torch_np_bridge.errors").attr(error);
-    PyErr_SetObject(refused.ptr(), refused(index).ptr());
+    PyErr_SetObject(refused.ptr(), refused(index, words...).ptr());
     throw py::error_already_set();
 }
 
@@ -183,9 +185,13 @@ std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, co
         out.has_value() ? take_destinations(*out, tensors, casts) : std::vector<Destination>();
     const KeptWarnings warnings;
     Submission submission;
-    {
+    try {
         const GilRelease release;
         submission = engine.submit(tensors, destinations, {fresh, snapshot, blocking, casts});
+    } catch (const CapturedError& error) {
+        const auto there = [&error](const at::Tensor& tensor) { return tensor.device() == error.device; };
+        const auto first = std::find_if(tensors.begin(), tensors.end(), there);
+        refuse("LeafRefusedError", static_cast<std::size_t>(first - tensors.begin()), error.what());
     }
     py::list arrays(submission.values.size());
     // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.

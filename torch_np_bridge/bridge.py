@@ -13,6 +13,7 @@ from typing import Any, NoReturn, SupportsIndex, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from . import engine as engines
 from . import outputs, refusals, trees
@@ -54,6 +55,8 @@ class Bridge:
 
     def to_numpy(self, tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out: Any = None) -> Any:
         """See :func:`torch_np_bridge.to_numpy`."""
+        if is_dynamo_compiling():  # only while torch.compile follows us: it breaks the graph here and goes no further
+            return torch._dynamo.disable(self.to_numpy)(tree, dtype=dtype, copy=copy, out=out)
         if copy is not None and not isinstance(copy, bool):
             raise TypeError(f"expected copy to be None, True or False, got {copy!r}")
         if copy is not None and out is not None:
@@ -64,6 +67,11 @@ class Bridge:
         """See :func:`torch_np_bridge.to_numpy_async`."""
         if not isinstance(snapshot, bool):
             raise TypeError(f"expected snapshot to be True or False, got {snapshot!r}")
+        if is_dynamo_compiling():
+            untraced: Transfer = torch._dynamo.disable(self.to_numpy_async)(
+                tree, dtype=dtype, out=out, snapshot=snapshot
+            )
+            return untraced
         return self._submit(tree, casts(dtype), None, out, snapshot, blocking=False)
 
     @overload
@@ -166,7 +174,7 @@ class Bridge:
             error = outputs.refusal(tensors[refused.index], targets[refused.index], cast)
             raise type(error)(f"out for {trees.path(spec, positions[refused.index])}: {error}") from None
         except LeafRefusedError as refused:
-            text = refusals.describe(tensors[refused.index], cast)
+            text = refused.words or refusals.describe(tensors[refused.index], cast)
             raise UnsupportedTensorError(f"{trees.path(spec, positions[refused.index])}: {text}") from None
         return Transfer(pending, spec, leaves, positions)
 

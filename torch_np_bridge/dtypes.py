@@ -8,13 +8,14 @@ import ml_dtypes
 import numpy as np
 import torch
 
-_NUMPY_NATIVE = (
+# By name, since not every torch has every one. NumPy has these dtypes itself.
+BY_NUMPY = (
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
 
-# ml_dtypes gives these NumPy dtypes; a torch or ml_dtypes that lacks one simply has no such row.
-_ML_DTYPES = (
+# A torch or ml_dtypes that lacks one of these simply has no such row below.
+BY_ML_DTYPES = (
     "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
     "complex32",
 )  # fmt: skip
@@ -23,7 +24,7 @@ _ML_DTYPES = (
 # of a tensor mean is the affair of whoever made them. Torch computes with none of them, and so casts none.
 _BYTES = "call .view(torch.uint8), which gives its bytes"
 _QUANTIZED = "call .dequantize() for the values or .int_repr() for the integers that stand for them"
-_WITHOUT_NUMPY = {
+BY_NEITHER = {
     **{f"{sign}int{bits}": _BYTES for sign in ("", "u") for bits in range(1, 8)},
     "float4_e2m1fn_x2": f"{_BYTES}: two values in each, the first in the low four bits",
     **dict.fromkeys(("bits8", "bits1x8", "bits2x4", "bits4x2"), _BYTES),
@@ -36,15 +37,15 @@ def _named(names: tuple[str, ...]) -> dict[torch.dtype, str]:
     return {getattr(torch, name): name for name in names if hasattr(torch, name)}
 
 
-_NAMED = _named(_NUMPY_NATIVE + _ML_DTYPES)
+_CASTABLE = _named(BY_NUMPY + BY_ML_DTYPES)
 
 # What torch can cast from, and to as far as NumPy has it.
-CASTABLE: frozenset[torch.dtype] = frozenset(_NAMED)
+CASTABLE: frozenset[torch.dtype] = frozenset(_CASTABLE)
 
 NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
-    dtype: np.dtype(name if name in _NUMPY_NATIVE else getattr(ml_dtypes, name))
-    for dtype, name in _NAMED.items()
-    if name in _NUMPY_NATIVE or hasattr(ml_dtypes, name)
+    dtype: np.dtype(name if name in BY_NUMPY else getattr(ml_dtypes, name))
+    for dtype, name in _CASTABLE.items()
+    if name in BY_NUMPY or hasattr(ml_dtypes, name)
 }
 
 # Compared as dtypes, never by their `str`: half of ml_dtypes' have the same one.
@@ -52,10 +53,10 @@ TORCH_DTYPES: dict[np.dtype[Any], torch.dtype] = {value: key for key, value in N
 
 # What to do with a tensor of any other dtype, as the end of a sentence.
 INSTEAD: dict[torch.dtype, str] = {
-    **{dtype: _WITHOUT_NUMPY[name] for dtype, name in _named(tuple(_WITHOUT_NUMPY)).items()},
+    **{dtype: BY_NEITHER[name] for dtype, name in _named(tuple(BY_NEITHER)).items()},
     **{
         dtype: f"pass dtype= with one that NumPy has, or install an ml_dtypes that has {name}"
-        for dtype, name in _NAMED.items()
+        for dtype, name in _CASTABLE.items()
         if dtype not in NUMPY_DTYPES
     },
 }

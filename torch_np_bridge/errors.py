@@ -30,11 +30,12 @@ class SourceMutatedError(_InspectableError, RuntimeError):
 
 
 class LeafRefusedError(Exception):
-    """An engine cannot take the tensor at ``index`` of its list; the caller knows the path and finds the words."""
+    """An engine cannot take the tensor at ``index`` of its list; the caller knows the path, and the words if it must."""
 
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
+    def __init__(self, index: int, words: str | None = None) -> None:
+        super().__init__(index, words)
         self.index = index
+        self.words = words
 
 
 class OutputRefusedError(Exception):

@@ -10,6 +10,12 @@ from .dtypes import NUMPY_DTYPES, instead
 
 _MAX_DIMS = 64
 
+# By name, since what makes such a tensor has imported its class, and nobody else need.
+_INSTEAD_OF = {
+    "torch._subclasses.fake_tensor.FakeTensor": "convert real tensors, outside of its mode and of what is traced",
+    "torch.distributed.tensor.DTensor": "call .full_tensor(), or .to_local() for the part of this rank",
+}
+
 
 def reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     """Why ``tensor`` is refused, as the end of a sentence that begins with its path; ``None`` where it is not."""
@@ -20,6 +26,8 @@ def reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
 def _reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "expected a plain tensor, got one wrapped by torch.func; convert outside of vmap, grad and the like"
+    if torch._is_functional_tensor(tensor):
+        return "expected a plain tensor, got a functional one, as tracing makes them; convert outside of what is traced"
     if tensor.is_nested:
         return "expected one dense tensor, got a nested tensor; call .unbind() and convert the parts"
     if tensor.is_quantized:
@@ -35,8 +43,11 @@ def _reason(tensor: torch.Tensor, cast: Casts | None) -> str | None:
     if tensor.dim() > _MAX_DIMS:
         return f"expected at most {_MAX_DIMS} dimensions, as NumPy has, got {tensor.dim()}; call .flatten() first"
     if _has_own_dispatch(tensor):
-        name = f"{type(tensor).__module__}.{type(tensor).__qualname__}"
-        return f"expected a plain tensor, got {name}, which dispatches by itself; convert the tensors that it wraps"
+        bases = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(tensor).__mro__]
+        instead_of_it = next(
+            (advice for name, advice in _INSTEAD_OF.items() if name in bases), "convert the tensors that it wraps"
+        )
+        return f"expected a plain tensor, got {bases[0]}, which dispatches by itself; {instead_of_it}"
     if is_lazy(tensor):
         return "expected a tensor with a shape, got a parameter of a lazy module; run the module's first forward before"
     needed, there = _bytes_needed(tensor), tensor.untyped_storage().nbytes()
