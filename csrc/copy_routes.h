@@ -14,9 +14,11 @@ namespace tnb {
 void enqueue_copy(const at::Tensor& source, const Layout& layout, void* data);
 
 // The same, where the destination is reached in parts: calls `copy` with tensors that are dense on the device and hold
-// consecutive parts of the destination, and with the offset of each in bytes.
+// consecutive parts of the destination, and with the offset of each in bytes. Before anything is enqueued for a part,
+// `before` is called, if given; it may throw.
 void for_each_dense_part(const at::Tensor& source, const Layout& layout,
-                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy);
+                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy,
+                         const std::function<void()>& before = nullptr);
 
 // Enqueue the copy of `count` elements of a dense tensor, from the one at `begin` in the order of memory.
 void enqueue_elements(const at::Tensor& dense, std::size_t begin, std::size_t count, void* data);
