@@ -82,12 +82,14 @@ private:
 
 // Whether the stream's work is captured into a graph, as far as anybody can tell: asks the driver, else torch's guard.
 bool is_capturing(const c10::Stream& stream);
-// Throws where it is, before anything is enqueued on the stream or waits for it: ours would become part of the graph.
 struct CapturedError : std::runtime_error {
     CapturedError(c10::Device device, const std::string& words) : std::runtime_error(words), device(device) {}
     c10::Device device;
 };
+// Throws where it is, before anything is enqueued on the stream or waits for it: ours would become part of the graph.
 void refuse_capture(const c10::Stream& stream);
+// The same of the stream that our copies run on.
+void refuse_capture_of_copies(const c10::Stream& stream);
 // The same of all streams that a copy from the device would use: the current one and that of the copies.
 void refuse_capture(c10::Device device);
 
