@@ -1,4 +1,5 @@
-// The only pybind11 file: names, GIL release, conversion of arguments. What happens is elsewhere.
+// Names, GIL release, conversion of arguments; those of the trees are in tree_bindings.cpp, and pybind11 is in these two
+// files only. What happens is elsewhere.
 
 #include <torch/csrc/utils/pybind.h>
 
@@ -23,6 +24,7 @@
 #include "process.h"
 #include "storage.h"
 #include "to_numpy.h"
+#include "tree_bindings.h"
 #include "warnings.h"
 
 namespace py = pybind11;
@@ -309,6 +311,7 @@ PYBIND11_MODULE(_C, module) {
         .def("stats", &tnb::stats)
         .def("close", &tnb::close)
         .def("front", &tnb::front, py::arg("function"));
+    tnb::bind_trees(module);
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
     module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));
     module.def("kernels", &tnb::kernels);
