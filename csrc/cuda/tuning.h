@@ -1,0 +1,22 @@
+#pragma once
+
+// What the CUDA kernels' speed depends on, in one place. No entry has been measured on a GPU yet: each says what it was
+// reckoned from (docs/performance.md).
+
+namespace tnb::cuda {
+
+// The bus is saturated by little, and the GPU is the user's: 32 blocks of 8 warps, each with four 16-byte loads a lane, have
+// 512 KiB under way, which at 0.7 µs a load is 750 GB/s, so a quarter of them saturate it. Blocks are small to find room:
+// at 80 registers a thread one of 256 takes a third of an SM beside the user's, which one of 512 would find less often.
+inline constexpr unsigned MAX_BLOCKS = 32;
+inline constexpr unsigned THREADS = 256;
+inline constexpr unsigned BLOCKS_AN_SM = 3;  // that its registers are limited for
+inline constexpr unsigned UNITS_IN_FLIGHT = 4;
+
+// A cast writes more than it reads: 8 items a lane are 128 KiB of them under way in all, still several times the bus.
+inline constexpr unsigned MAX_CONVERSIONS = 8;
+
+// 1000 leaves go in two launches: the host describes the second half while the device copies the first.
+inline constexpr unsigned MAX_LEAVES = 512;
+
+}  // namespace tnb::cuda
