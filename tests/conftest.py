@@ -149,6 +149,7 @@ def copied_by(request: pytest.FixtureRequest, native: EngineChoice) -> str:
         pytest.skip("expected the fake accelerator, which has both ways; got CUDA, which has the one of this build")
     return who
 
+
 @pytest.fixture(params=["one by one", "packed"])
 def packing(request: pytest.FixtureRequest, native: EngineChoice) -> str:
     """How the small leaves of a tree are copied: each by itself, or all by the packer of their device type."""

@@ -147,9 +147,9 @@ def test_what_finds_no_page_locked_memory(native: EngineChoice, fake: ModuleType
     """Those leaves are staged, each in memory of its own; all arrays are right."""
     tensors = leaves(*[10_000] * 200, *[10] * 200)
     with tnb.Bridge(engine=native, pinned_limit=limit) as bridge:
-        for convert in (bridge.to_numpy, lambda tree: bridge.to_numpy_async(tree).result()):
+        for blocking in (True, False):
             before = bridge.stats()
-            arrays = convert(tensors)
+            arrays = bridge.to_numpy(tensors) if blocking else bridge.to_numpy_async(tensors).result()
             assert_right(arrays, tensors)
             ordinary = [array for array in arrays if type(array.base).__name__ != "BlockOwner"]
             assert len(ordinary) == bridge.stats().unpooled_leaves - before.unpooled_leaves >= MOST

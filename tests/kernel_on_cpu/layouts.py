@@ -54,9 +54,7 @@ class Layout:
 
     def leaf(self, source: int, destination: int) -> Leaf:
         types = TYPES[self.source], TYPES[self.destination]
-        return Leaf(
-            source, destination, self.sizes, self.source_strides, self.destination_strides, types, self.items
-        )
+        return Leaf(source, destination, self.sizes, self.source_strides, self.destination_strides, types, self.items)
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -90,9 +88,7 @@ def random_layout(rng: np.random.Generator) -> Layout:
     items = dtype_of(source).itemsize, dtype_of(destination).itemsize
     # What is copied as it is may lie anywhere; nobody makes such tensors, but the bytes are the same.
     units = (1, 1) if plain and rng.random() < 0.05 else items
-    source_at, destination_at = (
-        0 if rng.random() < 0.5 else int(rng.integers(LINE // unit)) * unit for unit in units
-    )
+    source_at, destination_at = (0 if rng.random() < 0.5 else int(rng.integers(LINE // unit)) * unit for unit in units)
     return Layout(source, destination, sizes, source_strides, destination_strides, source_at, destination_at)
 
 
