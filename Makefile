@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak bench build lint format mutants sanitize wheel sdist clean FORCE
+.PHONY: help demo test stress soak kernels ptxas bench build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,12 @@ stress: build ## 100,000 random transfers on the simulated accelerator; TNB_STRE
 
 soak: build ## ten million of them, or MINUTES=60
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -X faulthandler -m stress $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+kernels: build ## the CUDA kernels' source, run on the CPU under ASan and UBSan: 100,000 random layouts; ARGS='--seed N' repeats one
+	PYTHONPATH=.:tests $(PY) -m kernel_on_cpu 100000 --sanitized $(ARGS)
+
+ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels; a spill is a failure; needs nvcc
+	$(PY) scripts/ptxas.py
 
 bench: build ## measure this machine
 	$(PY) -m torch_np_bridge bench $(ARGS)

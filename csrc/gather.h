@@ -21,8 +21,8 @@ namespace tnb {
 inline constexpr int MAX_RANK = 64;  // NumPy's
 
 struct Dimension {
-    std::int64_t size;         // above 1
-    std::int64_t source;       // strides
+    std::int64_t size;    // above 1
+    std::int64_t source;  // strides
     std::int64_t destination;
 };
 
@@ -124,8 +124,8 @@ TNB_HOST_AND_DEVICE inline std::uint32_t quotient(std::uint32_t dividend, std::u
     return dividend / divisor;
 }
 
-// Bit by bit where 32 are not enough, which is rare: a device divides 64 bits by a function call, for which all of a kernel
-// would have to keep registers free.
+// Bit by bit where 32 are not enough, which is rare: a device divides 64 bits by a function call, for which all of a
+// kernel would have to keep registers free.
 TNB_HOST_AND_DEVICE inline std::uint64_t quotient(std::uint64_t dividend, std::uint64_t divisor) {
     if ((dividend | divisor) >> 32 == 0) {
         return quotient(static_cast<std::uint32_t>(dividend), static_cast<std::uint32_t>(divisor));
@@ -142,8 +142,8 @@ TNB_HOST_AND_DEVICE inline std::uint64_t quotient(std::uint64_t dividend, std::u
     return result;
 }
 
-// Indices become the offsets of the items, `rank` being 1 at least. Sizes and strides are anything with an operator[] that
-// gives Index; several at once, since a device divides and waits for them side by side.
+// Indices become the offsets of the items, `rank` being 1 at least. Sizes and strides are anything with an operator[]
+// that gives Index; several at once, since a device divides and waits for them side by side.
 template <typename Index, unsigned N, typename Sizes, typename Strides>
 TNB_HOST_AND_DEVICE inline void locate(Index (&items)[N], unsigned rank, const Sizes& sizes, const Strides& strides) {
     Index offsets[N] = {};

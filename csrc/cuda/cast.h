@@ -1,7 +1,8 @@
 #pragma once
 
-// What a cast of the kernels makes of one item, bit for bit what torch's `.to` makes of it on the same device: through the
-// instructions that torch uses where these decide (which NaN comes of a NaN, for one), from the bits where torch does that.
+// What a cast of the kernels makes of one item, bit for bit what torch's `.to` makes of it on the same device: through
+// the instructions that torch uses where these decide (which NaN comes of a NaN, for one), from the bits where torch
+// does that.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -39,10 +39,12 @@ struct Contiguous {
         for (unsigned next = 0; next < ITEMS; ++next) converted[next] = Kind::convert(items[next]);
         return bits_as<uint4>(converted);
     }
-    __device__ Item item(std::uint64_t index) const {
-        return Kind::convert(__ldcs(pointer<Source>(source) + index));
-    }
+    __device__ Item item(std::uint64_t index) const { return Kind::convert(__ldcs(pointer<Source>(source) + index)); }
 };
+
+__device__ inline bool is_whole(std::uint64_t unit, std::uint64_t begin, std::uint64_t end) {
+    return unit >= begin && unit + UNIT_BYTES <= end;
+}
 
 // All units that lie in the destination as a whole. Those that a warp stores at once are whole lines.
 template <typename Reader>
@@ -57,12 +59,12 @@ __device__ void write_units(const Reader& reader, std::uint64_t begin, std::uint
 #pragma unroll
         for (unsigned next = 0; next < AT_ONCE; ++next) {
             const std::uint64_t here = address + next * STORE_BYTES;
-            if (here >= begin && here + UNIT_BYTES <= end) units[next] = reader.unit((here - begin) / Reader::ITEM_BYTES);
+            if (is_whole(here, begin, end)) units[next] = reader.unit((here - begin) / Reader::ITEM_BYTES);
         }
 #pragma unroll
         for (unsigned next = 0; next < AT_ONCE; ++next) {
             const std::uint64_t here = address + next * STORE_BYTES;
-            if (here >= begin && here + UNIT_BYTES <= end) store(here, units[next]);
+            if (is_whole(here, begin, end)) store(here, units[next]);
         }
     }
 }
@@ -105,7 +107,7 @@ struct CopyCast {
     template <typename Kind>
     __device__ void operator()(Kind) const {
         constexpr unsigned WIDEST = UNIT_BYTES / Kind::ITEM_BYTES * Kind::SOURCE_BYTES;
-        const Contiguous<Kind, WIDEST < UNIT_BYTES ? WIDEST : UNIT_BYTES> reader{leaf.source};
+        const Contiguous < Kind, WIDEST<UNIT_BYTES ? WIDEST : UNIT_BYTES> reader{leaf.source};
         const std::uint64_t end = leaf.destination + leaf.items * Kind::ITEM_BYTES;
         write_units(reader, leaf.destination, end, share);
         write_edges(reader, leaf.destination, end, share);

@@ -64,7 +64,8 @@ void describe_cast(const tnb_pack_leaf& given, unsigned source_item, unsigned it
 }
 
 void describe(const tnb_pack_leaf& given, Described& described) {
-    const auto source = static_cast<Element>(given.source_type), destination = static_cast<Element>(given.destination_type);
+    const auto source = static_cast<Element>(given.source_type),
+               destination = static_cast<Element>(given.destination_type);
     auto& [leaf, gather] = described;
     leaf = {};
     leaf.source = reinterpret_cast<std::uintptr_t>(given.source);
@@ -90,13 +91,16 @@ void put(std::uint32_t*& words, std::uint64_t value, bool wide) {
 void write_long(const Described& described, std::uint32_t* words) {
     const auto& [leaf, gather] = described;
     put(words, leaf.source, true);
-    put(words, LONG | (leaf.wide ? WIDE : 0) | (leaf.strided ? STRIDED : 0) | leaf.kind | leaf.rank << 8 |
-                   leaf.item_shift << 16 | leaf.slots << 24, true);
+    put(words,
+        LONG | (leaf.wide ? WIDE : 0) | (leaf.strided ? STRIDED : 0) | leaf.kind | leaf.rank << 8 |
+            leaf.item_shift << 16 | leaf.slots << 24,
+        true);
     put(words, leaf.destination, true);
     put(words, leaf.items, true);
     for (auto side : {&Dimension::size, &Dimension::source, &Dimension::destination}) {
         if (side == &Dimension::destination && !leaf.strided) break;
-        for (int dim = 0; dim < gather.rank; ++dim) put(words, static_cast<std::uint64_t>(gather.dims[dim].*side), leaf.wide);
+        for (int dim = 0; dim < gather.rank; ++dim)
+            put(words, static_cast<std::uint64_t>(gather.dims[dim].*side), leaf.wide);
     }
 }
 
@@ -169,6 +173,8 @@ Launch describe(const tnb_pack_leaf* leaves, std::size_t count, unsigned slots, 
 
 int tnb_cuda_packs(int source_type, int destination_type) {
     if ((source_type | destination_type) >> 7 != 0) return 0;  // no value of Element
-    const auto source = static_cast<tnb::cuda::Element>(source_type), destination = static_cast<tnb::cuda::Element>(destination_type);
-    return source == destination ? tnb::cuda::item_size(source) != 0 : tnb::cuda::kind_of_cast(source, destination) != tnb::cuda::NO_KIND;
+    const auto source = static_cast<tnb::cuda::Element>(source_type),
+               destination = static_cast<tnb::cuda::Element>(destination_type);
+    return source == destination ? tnb::cuda::item_size(source) != 0
+                                 : tnb::cuda::kind_of_cast(source, destination) != tnb::cuda::NO_KIND;
 }

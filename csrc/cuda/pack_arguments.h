@@ -1,11 +1,11 @@
 #pragma once
 
-// What a launch of the pack kernel gets: a record for each leaf, and where each warp begins. Written by launch_plan.cu, read
-// by pack.cu. Plain C++, which nvcc takes for the device too.
+// What a launch of the pack kernel gets: a record for each leaf, and where each warp begins. Written by launch_plan.cu,
+// read by pack.cu. Plain C++, which nvcc takes for the device too.
 //
-// The work of a launch is counted in rounds: one round is what a warp copies of one leaf with four 16-byte stores a lane,
-// 2 KiB between two multiples of that many bytes from a line of the destination on. Each warp does an even share of all
-// rounds, one after the other: a small leaf is one warp's, a large one is shared by many.
+// The work of a launch is counted in rounds: one round is what a warp copies of one leaf with four 16-byte stores a
+// lane, 2 KiB between two multiples of that many bytes from a line of the destination on. Each warp does an even share
+// of all rounds, one after the other: a small leaf is one warp's, a large one is shared by many.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace tnb::cuda {
 inline constexpr unsigned WARP = 32;
 inline constexpr unsigned WARPS_A_BLOCK = THREADS / WARP;
 inline constexpr unsigned MAX_WARPS = MAX_BLOCKS * WARPS_A_BLOCK;
-inline constexpr unsigned UNIT_BYTES = 16;   // one store
-inline constexpr unsigned LINE_BYTES = 128;  // what the memory system transfers
+inline constexpr unsigned UNIT_BYTES = 16;                  // one store
+inline constexpr unsigned LINE_BYTES = 128;                 // what the memory system transfers
 inline constexpr unsigned STORE_BYTES = WARP * UNIT_BYTES;  // by a warp at once
 inline constexpr unsigned ROUND_BYTES = UNITS_IN_FLIGHT * STORE_BYTES;
 
@@ -36,18 +36,18 @@ struct alignas(SLOT_BYTES) Arguments {
     static constexpr unsigned HEAD = 16 + MAX_WARPS * 6;
     static constexpr unsigned SLOTS = (BYTES - HEAD) / SLOT_BYTES;
 
-    std::uint64_t base;                // short records count their destinations from here
-    std::uint32_t rounds;              // of all leaves
-    std::uint32_t warps;               // that take part
-    std::uint32_t round[MAX_WARPS];    // of the leaf with which a warp begins: its first one
-    std::uint16_t slot[MAX_WARPS];     // where that leaf's record is
+    std::uint64_t base;              // short records count their destinations from here
+    std::uint32_t rounds;            // of all leaves
+    std::uint32_t warps;             // that take part
+    std::uint32_t round[MAX_WARPS];  // of the leaf with which a warp begins: its first one
+    std::uint16_t slot[MAX_WARPS];   // where that leaf's record is
     std::uint32_t words[SLOTS * SLOT_WORDS];
 };
 
 // A short record is one slot: the source; then the offset of the destination from `base` and the bytes, of a dense leaf
 // that is copied as it is. A long one has two slots and its steps: the source; what follows here; the destination; the
-// number of items; then the sizes, the source's strides and, if it is STRIDED, the destination's, each `rank` numbers of
-// 32 bits, or 64 if it is WIDE. Of rank 0 is what is contiguous on both sides.
+// number of items; then the sizes, the source's strides and, if it is STRIDED, the destination's, each `rank` numbers
+// of 32 bits, or 64 if it is WIDE. Of rank 0 is what is contiguous on both sides.
 inline constexpr unsigned OFFSET_BITS = 40;
 inline constexpr unsigned LENGTH_BITS = 23;
 inline constexpr std::uint64_t LONG = std::uint64_t{1} << 63;

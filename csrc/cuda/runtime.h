@@ -1,7 +1,7 @@
 #pragma once
 
-// The calls of the CUDA runtime that the kernels' host half makes, over one table, so that tests can put others in their
-// place, and each error path runs without a GPU. The answers are cudaError_t, 0 for success.
+// The calls of the CUDA runtime that the kernels' host half makes, over one table, so that tests can put others in
+// their place, and each error path runs without a GPU. The answers are cudaError_t, 0 for success.
 
 #include <cstddef>
 

@@ -88,8 +88,8 @@ __device__ inline void store_word(std::uint64_t address, const uint4& word, unsi
 
 enum Side : unsigned { SOURCE = 1, DESTINATION = 2 };
 
-// A lane makes words of four bytes at least, so that a warp stores whole lines where the destination is dense. Positions
-// are bytes of a dense destination, counted from the beginning of its first line.
+// A lane makes words of four bytes at least, so that a warp stores whole lines where the destination is dense.
+// Positions are bytes of a dense destination, counted from the beginning of its first line.
 template <typename Width>
 struct Strided {
     using Index = typename Width::Index;

@@ -5,9 +5,10 @@
 
 namespace tnb::cuda {
 
-// The bus is saturated by little, and the GPU is the user's: 32 blocks of 8 warps, each with four 16-byte loads a lane, have
-// 512 KiB under way, which at 0.7 µs a load is 750 GB/s, so a quarter of them saturate it. Blocks are small to find room:
-// at 80 registers a thread one of 256 takes a third of an SM beside the user's, which one of 512 would find less often.
+// The bus is saturated by little, and the GPU is the user's: 32 blocks of 8 warps, each with four 16-byte loads a lane,
+// have 512 KiB under way, which at 0.7 µs a load is 750 GB/s, so a quarter of them saturate it. Blocks are small to
+// find room: at 80 registers a thread one of 256 takes a third of an SM beside the user's, which one of 512 would find
+// less often.
 inline constexpr unsigned MAX_BLOCKS = 32;
 inline constexpr unsigned THREADS = 256;
 inline constexpr unsigned BLOCKS_AN_SM = 3;  // that its registers are limited for

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,7 +74,7 @@ def _object(source: Path, settings: list[str], headers: str) -> Path:
 
 
 def library_path(*, sanitized: bool) -> Path:
-    """The library, built if it is not there yet; `sanitized` needs what `sanitizer_runtimes()` names loaded before it."""
+    """The library, built if it is not there yet; `sanitized` is for a process in `sanitized_environment()`."""
     found = compiler()
     if found is None:
         raise BuildError("expected the C++ compiler g++, or one named by CXX; found none")
@@ -94,14 +95,23 @@ def library_path(*, sanitized: bool) -> Path:
     return target
 
 
-def sanitizer_runtimes() -> list[str]:
-    """The libraries of the sanitizers, for LD_PRELOAD; empty where the compiler has none."""
+def sanitized_environment() -> dict[str, str] | None:
+    """What a process needs that loads the sanitized library; None where there are no sanitizers."""
     found = compiler()
     if found is None:
-        return []
+        return None
     names = ("libasan.so", "libubsan.so", "libstdc++.so")  # ASan looks for the exceptions of the last when it starts
     answers = [
         subprocess.run([found, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in names
     ]
-    return [str(Path(answer).resolve()) for answer in answers] if all(map(os.path.isabs, answers)) else []
+    # Leaks are off: Python and torch keep objects for good.
+    options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    environment = {**os.environ, "LD_PRELOAD": " ".join(str(Path(answer).resolve()) for answer in answers), **options}
+    complete = all(map(os.path.isabs, answers))
+    return environment if complete and _starts(environment) else None
+
+
+def _starts(environment: dict[str, str]) -> bool:
+    done = subprocess.run([sys.executable, "-c", ""], env=environment, capture_output=True, check=False)
+    return done.returncode == 0 and done.stderr == b""

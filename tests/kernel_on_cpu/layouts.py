@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -93,15 +94,16 @@ def random_layout(rng: np.random.Generator) -> Layout:
 
 
 def _random_sizes(rng: np.random.Generator) -> tuple[int, ...]:
-    sizes = [int(size) for size in rng.integers(1, 7, rng.choice(8, p=(0.05, 0.2, 0.3, 0.2, 0.15, 0.05, 0.03, 0.02)))]
-    while np.prod(sizes, dtype=np.int64) > 600:
-        sizes[int(np.argmax(sizes))] = 1
+    rank = (0, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6)[rng.integers(16)]
+    sizes = rng.integers(1, 7, rank).tolist()
+    while math.prod(sizes) > 600:
+        sizes[sizes.index(max(sizes))] = 1
     if sizes and rng.random() < 0.3:
-        sizes[rng.integers(len(sizes))] = int(rng.choice((16, 33, 128, 300, 1000)))
-    while np.prod(sizes, dtype=np.int64) > 4000:
-        sizes[int(np.argmin(sizes))] = sizes[int(np.argsort(sizes)[-2])] = 1
+        sizes[rng.integers(rank)] = (16, 33, 128, 300, 1000)[rng.integers(5)]
+    while math.prod(sizes) > 4000:
+        sizes[sizes.index(sorted(sizes)[-2])] = 1
     if sizes and rng.random() < 0.02:
-        sizes[rng.integers(len(sizes))] = 0
+        sizes[rng.integers(rank)] = 0
     return tuple(sizes)
 
 

@@ -1,4 +1,5 @@
-// float16 as IEEE 754 has it. A NaN keeps its sign and the highest bits that fit, and becomes quiet, as x86 and ARM do it.
+// float16 as IEEE 754 has it. A NaN keeps its sign and the highest bits that fit, and becomes quiet, as x86 and ARM do
+// it.
 
 #include "shim.h"
 

@@ -49,7 +49,8 @@ int driver_version(int* version) {
     return driver.version_error;
 }
 
-int launch(const void* kernel, unsigned blocks, unsigned threads, const void* argument, std::size_t bytes, void* stream) {
+int launch(const void* kernel, unsigned blocks, unsigned threads, const void* argument, std::size_t bytes,
+           void* stream) {
     if (driver.launch_error != 0 && driver.launches >= driver.launches_before_error) return driver.launch_error;
     ++driver.launches;
     driver.blocks = blocks;

@@ -19,8 +19,8 @@ struct Driver {
     // Questions.
     std::int32_t launches = 0;
     std::int32_t errors_cleared = 0;
-    std::uint32_t blocks = 0;          // of the last launch
-    std::uint32_t threads = 0;         // of each block
+    std::uint32_t blocks = 0;   // of the last launch
+    std::uint32_t threads = 0;  // of each block
     std::uint32_t argument_bytes = 0;
 };
 
@@ -39,8 +39,8 @@ const void* reachable(const void* address);
 
 extern "C" {
 
-// From now on launches go to a simulated accelerator: `launch` runs function(state) on a stream, `address` says where that
-// reaches device memory, and nothing of other memory.
+// From now on launches go to a simulated accelerator: `launch` runs function(state) on a stream, `address` says where
+// that reaches device memory, and nothing of other memory.
 void kernel_on_cpu_launch_by(int (*launch)(void (*function)(void*), void* state, void* stream),
                              void* (*address)(const void*));
 }

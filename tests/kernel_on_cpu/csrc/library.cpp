@@ -75,7 +75,8 @@ void kernel_on_cpu_planted(std::int32_t fault, Range source, Range destination, 
 }
 
 void kernel_on_cpu_gather(const tnb_pack_leaf* leaf, std::int64_t item_size, int wide) {
-    tnb::Gather gather = tnb::make_gather(leaf->rank, leaf->sizes, leaf->source_strides, leaf->destination_strides, item_size);
+    tnb::Gather gather =
+        tnb::make_gather(leaf->rank, leaf->sizes, leaf->source_strides, leaf->destination_strides, item_size);
     const std::int64_t unit = tnb::widest_unit(gather, reinterpret_cast<std::uintptr_t>(leaf->source),
                                                reinterpret_cast<std::uintptr_t>(leaf->destination));
     tnb::count_in(gather, unit);
@@ -88,7 +89,8 @@ void kernel_on_cpu_gather(const tnb_pack_leaf* leaf, std::int64_t item_size, int
     }
 }
 
-std::uint64_t kernel_on_cpu_locate(std::uint64_t index, int rank, const std::uint64_t* sizes, const std::uint64_t* strides) {
+std::uint64_t kernel_on_cpu_locate(std::uint64_t index, int rank, const std::uint64_t* sizes,
+                                   const std::uint64_t* strides) {
     std::uint64_t items[] = {index};
     tnb::locate(items, static_cast<unsigned>(rank), sizes, strides);
     return items[0];

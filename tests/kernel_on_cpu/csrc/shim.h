@@ -2,9 +2,10 @@
 
 // What the kernels' sources need of CUDA to be C++: included before each of them.
 //
-// A launch is a loop over all threads of its grid, in a shuffled order, each from its beginning to its end: kernels that wait
-// for one another's threads (barriers, shuffles) do not run here. Memory is reached through the intrinsics below alone, and
-// these look at each access (watch.h). The conversions are those of the processor, as torch uses them on the CPU.
+// A launch is a loop over all threads of its grid, in a shuffled order, each from its beginning to its end: kernels
+// that wait for one another's threads (barriers, shuffles) do not run here. Memory is reached through the intrinsics
+// below alone, and these look at each access (watch.h). The conversions are those of the processor, as torch uses them
+// on the CPU.
 
 #include <cstdint>
 #include <cstring>

@@ -34,7 +34,8 @@ std::size_t offset_in(const Range& range, const void* address, std::size_t bytes
 
 bool all(const std::vector<unsigned char>& marks, std::size_t first, std::size_t bytes) {
     return std::all_of(marks.begin() + static_cast<std::ptrdiff_t>(first),
-                       marks.begin() + static_cast<std::ptrdiff_t>(first + bytes), [](unsigned char mark) { return mark; });
+                       marks.begin() + static_cast<std::ptrdiff_t>(first + bytes),
+                       [](unsigned char mark) { return mark; });
 }
 
 }  // namespace
@@ -91,7 +92,8 @@ bool Watch::may_write(const void* to, std::size_t bytes) {
     }
     for (std::size_t byte = offset; byte < offset + bytes; ++byte) {
         const std::uint32_t before = std::exchange(writers_[byte], thread_of_grid() + 1);
-        if (before != 0) say("written twice: byte " + std::to_string(byte) + ", before by " + std::to_string(before - 1));
+        if (before != 0)
+            say("written twice: byte " + std::to_string(byte) + ", before by " + std::to_string(before - 1));
     }
     return true;
 }
@@ -134,7 +136,8 @@ void read_memory(const void* from, void* value, std::size_t bytes) {
 
 void write_memory(void* to, const void* value, std::size_t bytes) {
     refuse_misaligned(to, bytes);
-    if (watching == nullptr || watching->may_write(to, bytes)) std::memcpy(const_cast<void*>(reachable(to)), value, bytes);
+    if (watching == nullptr || watching->may_write(to, bytes))
+        std::memcpy(const_cast<void*>(reachable(to)), value, bytes);
 }
 
 }  // namespace kernel_on_cpu

@@ -5,7 +5,8 @@
 //     Watch watch({source, bytes}, {destination, bytes});
 //     watch.allow(leaf);
 //     { run it }
-//     watch.report();  // empty where every byte of the leaves' destinations was written by one thread, and only these; and
+//     watch.report();  // empty where every byte of the leaves' destinations was written by one thread, and only these;
+//     and
 //                      // no byte was read but the leaves'
 
 #include <cstddef>
