@@ -65,17 +65,21 @@ at::Tensor made_dense(const at::Tensor& source, const Layout& layout) {
 }  // namespace
 
 void for_each_dense_part(const at::Tensor& source, const Layout& layout,
-                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy) {
+                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy,
+                         const std::function<void()>& before) {
     const BelowUserDispatch guard;
-    if (layout.route == Route::dense) return copy(source, 0);
-    if (layout.bytes <= gather_slab_bytes) return copy(made_dense(source, layout), 0);
+    const auto copy_part = [&](const at::Tensor& part, std::size_t offset) {
+        if (before != nullptr) before();
+        copy(layout.route == Route::dense ? part : made_dense(part, layout), offset);
+    };
+    if (layout.route == Route::dense || layout.bytes <= gather_slab_bytes) return copy_part(source, 0);
     const std::size_t itemsize = c10::elementSize(layout.dtype);
     const Slabs plan = slabs(source.sizes(), layout.strides, itemsize, gather_slab_bytes);
     const std::size_t slice_bytes = static_cast<std::size_t>(layout.strides[plan.dim]) * itemsize;
     const std::int64_t length = source.size(plan.dim);
     for (std::int64_t begin = 0; begin < length; begin += plan.slices) {
         const at::Tensor slab = source.narrow(plan.dim, begin, std::min(plan.slices, length - begin));
-        copy(made_dense(slab, layout), static_cast<std::size_t>(begin) * slice_bytes);
+        copy_part(slab, static_cast<std::size_t>(begin) * slice_bytes);
     }
 }
 

@@ -16,9 +16,11 @@ class CopyLane;
 void enqueue_copy(const CopyLane& lane, const at::Tensor& source, const Layout& layout, void* data);
 
 // The same, on the current stream, where the destination is reached in parts: calls `copy` with tensors that are dense
-// on the device and hold consecutive parts of the destination, and with the offset of each in bytes.
+// on the device and hold consecutive parts of the destination, and with the offset of each in bytes. Before anything is
+// enqueued for a part, `before` is called, if given; it may throw.
 void for_each_dense_part(const at::Tensor& source, const Layout& layout,
-                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy);
+                         const std::function<void(const at::Tensor& dense, std::size_t offset)>& copy,
+                         const std::function<void()>& before = nullptr);
 
 // Enqueue the copy of `count` elements of a dense tensor, from the one at `begin` in the order of memory, on the lane,
 // whose stream and device are the current ones.

@@ -174,13 +174,17 @@ void refuse_capture(const c10::Stream& stream) {
                              "and convert after the replay, or give the static output with snapshot=True then");
 }
 
+void refuse_capture_of_copies(const c10::Stream& stream) {
+    if (!is_capturing(stream)) return;
+    throw std::runtime_error("expected the stream of " + stream.device().str() +
+                             " that torch_np_bridge copies on to run, got it captured into a graph: torch gives the "
+                             "streams of its pool out again and again; capture on another stream");
+}
+
 void refuse_capture(c10::Device device) {
     if (device.is_cpu() || !c10::impl::hasDeviceGuardImpl(device.type())) return;
     if (const auto current = current_stream(device)) refuse_capture(*current);
-    if (!copies_asynchronously(device) || !is_capturing(CopyLane::of(device).stream())) return;
-    throw std::runtime_error("expected the stream of " + device.str() +
-                             " that torch_np_bridge copies on to run, got it captured into a graph: torch gives the "
-                             "streams of its pool out again and again; capture on another stream");
+    if (copies_asynchronously(device)) refuse_capture_of_copies(CopyLane::of(device).stream());
 }
 
 }  // namespace tnb

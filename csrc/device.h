@@ -75,6 +75,8 @@ private:
 bool is_capturing(const c10::Stream& stream);
 // Throws where it is, before anything is enqueued on the stream or waits for it: ours would become part of the graph.
 void refuse_capture(const c10::Stream& stream);
+// The same of the stream that our copies run on.
+void refuse_capture_of_copies(const c10::Stream& stream);
 // The same of all streams that a copy from the device would use: the current one and that of the copies.
 void refuse_capture(c10::Device device);
 

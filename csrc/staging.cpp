@@ -23,10 +23,16 @@ namespace {
 // Thrown where a wait ends because the process does: nobody will read the arrays any more.
 struct ProcessExits {};
 
+// An event that is recorded while the stream is captured belongs to the graph. No longer than this, since who captures
+// may wait for the next staged copy.
+constexpr std::chrono::seconds patience_with_captures{1};
+
 // Waits until the device has done all that was enqueued on the lane; false where that cannot be known.
 bool settle(CopyLane& lane) noexcept {
     try {
         const c10::DeviceGuard on_device(lane.device());
+        const auto runs = [&lane] { return process_is_exiting() || !is_capturing(lane.stream()); };
+        if (!wait_until(Clock::now() + patience_with_captures, runs)) return false;
         const auto behind_all = lane.event();
         behind_all->record(lane.stream());
         wait_until(Clock::time_point::max(), [&] { return process_is_exiting() || behind_all->query(); });
@@ -46,6 +52,7 @@ void StagingRing::copy(CopyLane& lane, const at::Tensor& dense, char* destinatio
         const std::size_t count = std::min(per_chunk, total - begin);
         const std::size_t slot = std::exchange(next_, (next_ + 1) % chunks);
         empty(slot);
+        refuse_capture_of_copies(lane.stream());  // it may have taken a while
         auto filled = lane.event();
         enqueue_elements(lane, dense, begin, count, chunk(slot));
         filled->record(lane.stream());
@@ -117,11 +124,12 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
         const c10::StreamGuard on_copy_stream(lane.stream());
         ring = staged->rings->take(type, *staged->pool);
         for (const StagedCopy::Leaf& leaf : staged->leaves) {
-            for_each_dense_part(leaf.source, leaf.layout, [&](const at::Tensor& dense, std::size_t offset) {
+            const auto copy = [&](const at::Tensor& dense, std::size_t offset) {
                 char* destination = leaf.memory.get() + offset;
                 if (ring == nullptr) return copy_to_ordinary_memory(dense, leaf.layout, destination);
                 ring->copy(lane, dense, destination);
-            });
+            };
+            for_each_dense_part(leaf.source, leaf.layout, copy, [&lane] { refuse_capture_of_copies(lane.stream()); });
         }
         if (ring != nullptr) ring->drain();
         for (const StagedCopy::Leaf& leaf : staged->leaves) {

@@ -155,6 +155,22 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def copy_stream(bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
+    """The stream of the fake accelerator that the native engine copies on: the one whose capture is in its way."""
+    import fake_device
+
+    bridge.to_numpy(x)
+    for stream in [torch.Stream("fake") for _ in range(4)]:
+        with_capture = fake_device.capture(stream)
+        try:
+            bridge.to_numpy(x)
+        except RuntimeError:
+            return stream
+        finally:
+            with_capture.end()
+    raise AssertionError("expected a capture of one of the four streams to be refused")
+
+
 def interrupt(call: Callable[[], object]) -> None:
     """Calls, and interrupts the call a moment after its begin, as Ctrl-C does."""
 

@@ -11,7 +11,7 @@ import fake_driver
 import numpy as np
 import pytest
 import torch
-from helpers import Call, wait_until
+from helpers import Call, copy_stream, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -19,20 +19,6 @@ from torch_np_bridge.config import EngineChoice
 MIB = 1 << 20
 RING = 16 * MIB
 Work = Callable[[tnb.Bridge, torch.Tensor], Any]
-
-
-def copy_stream(fake: ModuleType, bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
-    """The stream of the pool that the native engine copies on: the one whose capture is in its way."""
-    bridge.to_numpy(x)
-    for stream in [torch.Stream("fake") for _ in range(4)]:
-        with_capture = fake.capture(stream)
-        try:
-            bridge.to_numpy(x)
-        except RuntimeError:
-            return stream
-        finally:
-            with_capture.end()
-    raise AssertionError("expected a capture of one of the four streams to be refused")
 
 
 @pytest.fixture
@@ -45,7 +31,7 @@ def x(fake: ModuleType) -> torch.Tensor:
 @pytest.fixture
 def stream(fake: ModuleType, native_bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
     """A stream to capture that is not the one of our copies."""
-    ours = copy_stream(fake, native_bridge, x)
+    ours = copy_stream(native_bridge, x)
     return next(other for other in (torch.Stream("fake"), torch.Stream("fake")) if other != ours)
 
 
@@ -194,7 +180,7 @@ def test_the_copy_stream_may_be_the_one_that_is_captured(
     native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor
 ) -> None:
     """Torch's pool gives its streams out again and again."""
-    ours = copy_stream(fake, native_bridge, x)
+    ours = copy_stream(native_bridge, x)
     captured = fake.capture(ours)
     for call in (native_bridge.to_numpy, lambda tree: native_bridge.to_numpy_async(tree, snapshot=True)):
         with pytest.raises(RuntimeError, match=r"the stream of fake:0 that torch_np_bridge copies on.*another stream"):
@@ -210,7 +196,7 @@ def test_nothing_is_given_back_while_the_copy_stream_is_captured(
 ) -> None:
     """Whether it has come past a point could only be asked by an event in the graph."""
     with tnb.Bridge(engine=native) as bridge:
-        ours = copy_stream(fake, bridge, x)
+        ours = copy_stream(bridge, x)
         held = bridge.stats().held_bytes
         captured = fake.capture(ours)
         bridge.trim()

@@ -78,9 +78,11 @@ void carry_out(int device, Direction direction, size_t bytes, const std::functio
     move();
 }
 
-void wait_on_host(Stream& stream) {
+void wait_on_host(Call call, Stream& stream) {
+    check_not_captured(call, stream);  // another thread may have begun that since the copy was submitted
+    const auto end = stream.mark();
     count(stream.device(), Count::copies_synchronous);
-    stream.mark()->wait_on_host();
+    end->wait_on_host();
     check_context();
 }
 
@@ -136,7 +138,7 @@ void submit_to_host(Stream& stream, void* to, const void* from, size_t bytes, bo
         });
     });
     if (waits) {
-        wait_on_host(stream);
+        wait_on_host(Call::copy_d2h, stream);
     }
 }
 
@@ -172,7 +174,7 @@ void submit_to_device(Stream& stream, void* to, const void* from, size_t bytes, 
         stream.enqueue([=] { carry_out(device, to_device, bytes, [&] { move(staged->data()); }); });
     }
     if (!non_blocking) {
-        wait_on_host(stream);
+        wait_on_host(Call::copy_h2d, stream);
     }
 }
 
