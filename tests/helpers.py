@@ -171,6 +171,21 @@ def copy_stream(bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
     raise AssertionError("expected a capture of one of the four streams to be refused")
 
 
+def revive() -> None:
+    """Brings a lost fake device back. A copy that was under way may end its context once more."""
+    import fake_device
+
+    def revived() -> bool:
+        fake_device.clear_failures()
+        try:
+            torch.accelerator.synchronize()
+        except RuntimeError:
+            return False
+        return True
+
+    wait_until(revived)
+
+
 def interrupt(call: Callable[[], object]) -> None:
     """Calls, and interrupts the call a moment after its begin, as Ctrl-C does."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import wait_until
+from helpers import revive, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -65,20 +65,6 @@ def assert_right(bridge: tnb.Bridge, leaves: list[torch.Tensor]) -> None:
     assert np.array_equal(gathered, np.arange(0, 2 * COUNT, 2))
 
 
-def revive(fake: ModuleType) -> None:
-    """Brings a lost device back. A copy that was under way may end its context once more."""
-
-    def revived() -> bool:
-        fake.clear_failures()
-        try:
-            torch.accelerator.synchronize()
-        except RuntimeError:
-            return False
-        return True
-
-    wait_until(revived)
-
-
 def attempt(bridge: tnb.Bridge, leaves: list[torch.Tensor]) -> str:
     """What one transfer says, be it at the submit or at its result."""
     try:
@@ -124,7 +110,7 @@ def test_a_lost_device(full: tnb.Bridge, fake: ModuleType, tree: list[torch.Tens
         for _ in range(3):
             said = attempt(full, tree)
             assert ("fake device" in said) is fails
-    revive(fake)
+    revive()
     assert_right(full, tree)
     full.trim()
     assert live(fake)[1] - before <= RING  # a ring that the lost device may still write to is left to it
@@ -184,7 +170,7 @@ def test_a_ring_that_a_lost_device_may_write_to_is_not_used_again(native: Engine
             with pytest.raises(RuntimeError, match="fake device"):
                 transfer.result(60)
         assert bridge.stats().leased_bytes >= kept.nbytes + RING  # nobody else gets it
-        revive(fake)
+        revive()
         assert np.array_equal(bridge.to_numpy_async(source).result(), np.arange(6_000_000))
         bridge.trim()
         assert bridge.stats().leased_bytes >= 3 * RING  # with the ring that is left to the device
