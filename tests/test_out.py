@@ -142,7 +142,7 @@ def repeated() -> Array:
 
 
 MISFITS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "a list": (lambda: [[0.0] * 40] * 30, ValueError, "expected the structure of the tree"),
+    "a list": (lambda: [[0.0] * 40] * 30, TypeError, "expected a numpy.ndarray, got builtins.list"),
     "a tensor": (lambda: torch.zeros(SHAPE), TypeError, "expected a numpy.ndarray, got torch.Tensor; pass an array"),
     "a number": (lambda: 3, TypeError, "expected a numpy.ndarray, got builtins.int"),
     "another dtype": (
@@ -169,7 +169,7 @@ def test_misfits_are_refused_before_anything_starts(bridge: tnb.Bridge, device: 
     for convert in (bridge.to_numpy, bridge.to_numpy_async):
         with pytest.raises(error, match=words) as caught:
             convert({"good": tensor, "bad": tensor}, out={"good": good, "bad": make()})
-        assert misfit == "a list" or str(caught.value).startswith("out for tree['bad']: ")
+        assert str(caught.value).startswith("out for tree['bad']: ")
     assert (good == -1).all()
     assert bridge.stats() == before
 
@@ -194,7 +194,7 @@ def test_copy_and_out_exclude_each_other(bridge: tnb.Bridge, device: str) -> Non
 def test_another_structure_is_refused(bridge: tnb.Bridge, device: str) -> None:
     array = np.zeros(SHAPE, np.float32)
     tree = {"a": source(SHAPE, device)}
-    for out in ({"b": array}, [array], {"a": array, "b": array}, {"a": [array]}):
+    for out in ({"b": array}, [array], {"a": array, "b": array}, {}, array):
         with pytest.raises(ValueError, match="out: expected the structure of the tree"):
             bridge.to_numpy(tree, out=out)
 

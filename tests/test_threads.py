@@ -16,7 +16,7 @@ import torch
 from helpers import Call, hold, wait_until
 
 import torch_np_bridge as tnb
-from torch_np_bridge.trees import NAMESPACE
+from torch_np_bridge._classes import NAMESPACE
 
 THREADS = 8
 

@@ -16,7 +16,8 @@ import torch.utils._pytree as torch_pytree
 from test_trees import A, B, Names, Pair, Readings, equal
 
 import torch_np_bridge as tnb
-from torch_np_bridge.trees import NAMESPACE, flatten, path
+from torch_np_bridge._classes import NAMESPACE
+from torch_np_bridge.trees import flatten
 
 
 class Choosy(list[Any]):
@@ -259,19 +260,19 @@ def test_a_class_that_optree_comes_to_know_later(bridge: tnb.Bridge) -> None:
     assert equal(got.inner, A)
 
 
-def test_paths_name_attributes_and_items() -> None:
-    names = Names([1])
-    names.extra = {"k": 2}  # type: ignore[attr-defined]
-    leaves, spec = flatten({"n": names, "s": Slotted(3, 4, **{"i j": 5}), "p": ChoosyTuple("l", 6)})
-    found = {path(spec, index): leaf for index, leaf in enumerate(leaves)}
-    assert found == {
+def test_paths_name_attributes_and_items(bridge: tnb.Bridge) -> None:
+    names = Names([torch.zeros(1)])
+    names.extra = {"k": torch.zeros(2)}  # type: ignore[attr-defined]
+    slotted = Slotted(torch.zeros(4), torch.zeros(5), **{"i j": torch.zeros(3)})
+    tree = {"n": names, "s": slotted, "p": [ChoosyTuple("l", torch.zeros(6))]}
+    tensors, structure = flatten(tree, bridge._selection.walk)
+    assert {structure.path(index): len(tensor) for index, tensor in enumerate(tensors)} == {
         "tree['n'][0]": 1,
         "tree['n'].extra['k']": 2,
-        "tree['s']['i j']": 5,
-        "tree['s']._Slotted__hidden": 3,
-        "tree['s'].shown": 4,
-        "tree['p'][0]": 6,
-        "tree['p'].label": "l",
+        "tree['s']['i j']": 3,
+        "tree['s']._Slotted__hidden": 4,
+        "tree['s'].shown": 5,
+        "tree['p'][0][0]": 6,
     }
 
 

@@ -22,7 +22,7 @@ from helpers import Call, run_script
 from test_trees import A, B, Readings, equal
 
 import torch_np_bridge as tnb
-from torch_np_bridge import trees
+from torch_np_bridge import _classes
 
 
 class Colour(tuple[int, ...], enum.Enum):
@@ -223,13 +223,13 @@ def test_a_finalizer_may_convert_while_a_class_is_looked_at(
     """A collection of garbage may begin at any allocation, under the lock too."""
     fresh, other = dataclasses.make_dataclass("Fresh", ["x"]), dataclasses.make_dataclass("Other", ["x"])
     inside: list[Any] = []
-    looked = trees._is_node
+    looked = _classes._is_node
 
     def collect(cls: type) -> bool:
         if cls is fresh:
             inside.append(bridge.to_numpy(other(A)))
         return looked(cls)
 
-    monkeypatch.setattr(trees, "_is_node", collect)
+    monkeypatch.setattr(_classes, "_is_node", collect)
     assert equal(Call(lambda: bridge.to_numpy(fresh(A))).result().x, A)
     assert equal(inside[0].x, A)

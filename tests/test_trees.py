@@ -18,7 +18,7 @@ import torch.utils._pytree as torch_pytree
 from helpers import run_script
 
 import torch_np_bridge as tnb
-from torch_np_bridge.trees import NAMESPACE
+from torch_np_bridge._classes import NAMESPACE
 
 
 class Point(NamedTuple):

@@ -152,31 +152,25 @@ class Bridge:
         self._require_open()
         # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
         if issubclass(type(tree), torch.Tensor):
-            tensors, spec, positions = [tree], None, [0]
-            leaves: list[Any] = []
+            tensors, structure = [tree], trees.ONE_TENSOR
         else:
-            leaves, spec = trees.flatten(tree)
-            tensor_types = {cls for cls in set(map(type, leaves)) if issubclass(cls, torch.Tensor)}
-            positions = [index for index, leaf in enumerate(leaves) if type(leaf) in tensor_types]
-            tensors = [leaves[index] for index in positions]
-            for index in positions:
-                leaves[index] = None
+            tensors, structure = trees.flatten(tree, self._selection.walk)
         if copy is False:
-            for position, tensor in zip(positions, tensors, strict=True):
+            for index, tensor in enumerate(tensors):
                 obstacle = refusals.reason(tensor, cast) is None and refusals.obstacle_to_view(tensor, cast)
                 if obstacle:
-                    raise ValueError(f"{trees.path(spec, position)}: {obstacle}")
-        targets = None if out is None else outputs.match(out, spec, positions)
+                    raise ValueError(f"{structure.path(index)}: {obstacle}")
+        targets = None if out is None else structure.match(out)
         try:
             pending = self._engine.submit(tensors, targets, cast, copy is True, snapshot, blocking)
         except OutputRefusedError as refused:
             assert targets is not None
             error = outputs.refusal(tensors[refused.index], targets[refused.index], cast)
-            raise type(error)(f"out for {trees.path(spec, positions[refused.index])}: {error}") from None
+            raise type(error)(f"out for {structure.path(refused.index)}: {error}") from None
         except LeafRefusedError as refused:
             text = refused.words or refusals.describe(tensors[refused.index], cast)
-            raise UnsupportedTensorError(f"{trees.path(spec, positions[refused.index])}: {text}") from None
-        return Transfer(pending, spec, leaves, positions)
+            raise UnsupportedTensorError(f"{structure.path(refused.index)}: {text}") from None
+        return Transfer(pending, structure)
 
 
 _default = Bridge()

@@ -16,8 +16,11 @@ import numpy as np
 import optree
 import torch
 
+from ._classes import LEVELS
+from ._contents import ATOMS
 from ._python_engine import PythonEngine
 from ._version import __version__
+from ._walk import Walk, leave_all
 from .casting import Casts
 from .config import EngineChoice, read_settings
 from .dtypes import NUMPY_DTYPES
@@ -146,11 +149,15 @@ def _minor(version: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Selection:
-    """An engine, why it was taken, and the most bytes that it may page-lock, as they were when it was selected."""
+    """An engine, why it was taken, and the most bytes that it may page-lock, as they were when it was selected.
+
+    ``walk`` is how the trees of its tensors are taken apart.
+    """
 
     engine: Engine
     reason: str
     limit: int
+    walk: Walk = leave_all
 
 
 @cache
@@ -165,6 +172,14 @@ def _process_shared_limit() -> Any:
     module = extension().module
     assert module is not None
     return module.SharedLimit(_process_limit())
+
+
+@cache
+def _native_walk() -> Walk:
+    module = extension().module
+    assert module is not None
+    walk: Walk = module.TreeWalker(torch.Tensor, ATOMS, LEVELS).walk
+    return walk
 
 
 def select(choice: EngineChoice, pinned_limit: int | None) -> Selection:
@@ -182,7 +197,7 @@ def select(choice: EngineChoice, pinned_limit: int | None) -> Selection:
     loaded = extension()
     if loaded.module is not None:
         shared = _process_shared_limit() if pinned_limit is None else loaded.module.SharedLimit(pinned_limit)
-        return Selection(loaded.module.Engine(shared), reason, limit)
+        return Selection(loaded.module.Engine(shared), reason, limit, _native_walk())
     if choice == "native":
         raise EngineUnavailableError(f"expected the native engine, as asked for; got none: {loaded.problem}")
     return Selection(PythonEngine(), loaded.problem, limit)

@@ -1,4 +1,4 @@
-"""Arrays that the caller wants filled: which of them belong to which tensor, and why one does not fit."""
+"""Arrays that the caller wants filled: why one does not fit its tensor."""
 
 from __future__ import annotations
 
@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import trees
 from .casting import Casts, dtype_on_host
 from .dtypes import NUMPY_DTYPES
-
-
-def match(out: Any, spec: trees.TreeSpec | None, positions: Sequence[int]) -> list[Any]:
-    """The leaves of ``out`` where ``spec``, the structure of the tree, has its tensors; ``ValueError`` if it differs.
-
-    What ``out`` has in the other places is not looked at.
-    """
-    if spec is None:
-        return [out]
-    leaves, found = trees.flatten(out)
-    if found != spec:
-        raise ValueError(f"out: expected the structure of the tree, {spec}, got {found}; build it with the same types")
-    return [leaves[position] for position in positions]
 
 
 def obstacle(tensor: torch.Tensor, array: object, cast: Casts | None) -> Exception | None:

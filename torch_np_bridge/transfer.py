@@ -8,16 +8,16 @@ import logging
 import math
 import numbers
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
-from . import trees
 from .engine import Array, Pending
 from .errors import SourceMutatedError
+from .trees import Structure
 
 _UNSET = object()
 _logger = logging.getLogger("torch_np_bridge")
@@ -31,20 +31,11 @@ class Transfer:
     and the Transfer at once. Any thread may wait, and every one gets the same objects.
     """
 
-    __slots__ = ("__weakref__", "_leaves", "_lock", "_pending", "_positions", "_result", "_spec")
+    __slots__ = ("__weakref__", "_lock", "_pending", "_result", "_structure")
 
-    def __init__(
-        self,
-        pending: Pending,
-        spec: trees.TreeSpec | None,
-        leaves: Sequence[Any],
-        positions: Sequence[int],
-    ) -> None:
-        """``leaves`` has a hole at each of ``positions``, where the arrays go; without ``spec`` one array is all."""
+    def __init__(self, pending: Pending, structure: Structure) -> None:
         self._pending = pending
-        self._spec = spec
-        self._leaves = leaves
-        self._positions = positions
+        self._structure = structure
         self._result: Any = _UNSET
         self._lock = threading.Lock()
 
@@ -169,17 +160,12 @@ class Transfer:
     def _assemble(self, arrays: list[Array]) -> Any:
         mutated = self._pending.mutated_leaf()
         if mutated is not None:
-            path = trees.path(self._spec, self._positions[mutated])
             raise SourceMutatedError(
-                f"{path}: expected a source that stays as it is until its copy has ended, got one that was changed in "
-                "place; wait for result() before the change, pass snapshot=True, or call block_stream() before it"
+                f"{self._structure.path(mutated)}: expected a source that stays as it is until its copy has ended, got "
+                "one that was changed in place; wait for result() before the change, pass snapshot=True, or call "
+                "block_stream() before it"
             )
-        if self._spec is None:
-            return arrays[0]
-        leaves = list(self._leaves)
-        for position, array in zip(self._positions, arrays, strict=True):
-            leaves[position] = array
-        return trees.unflatten(self._spec, leaves)
+        return self._structure.rebuild(arrays)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The array of a Transfer of one tensor, after waiting for it; NumPy calls this in ``np.asarray``."""

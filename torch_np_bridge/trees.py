@@ -1,249 +1,152 @@
-"""Trees of tensors: flattened and rebuilt by optree, in a namespace of our own.
+"""Trees of tensors: which tensors are in one, and what is left of it to put arrays into.
 
-optree takes plain dataclasses, Mappings and what is registered only with torch's pytree for leaves, whose tensors would
-pass through unseen, and rebuilds namedtuples by their constructor. So each class is looked at once, on first sight, and
-registered if it is a container. The registrations hold types, keys and names, never the objects that were flattened.
+Exact dicts, lists and tuples are the affair of the walk that was selected with the engine; what they hold beside
+tensors and plain values, and all of the tree where nothing can walk it, is flattened and rebuilt by optree. No
+structure holds the containers that it describes, or their tensors.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import dataclasses
-import threading
-import warnings
-import weakref
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import optree
 import torch
-import torch.utils._pytree as torch_pytree
 
-from ._containers import Container, Entries, Step, can_be_made, comes_back, container, mapping_by_constructor
-from ._contents import ATOMS, VIEWS_AND_SETS, holds_tensor, is_leaf_class
-
-TreeSpec: TypeAlias = optree.PyTreeSpec
-
-NAMESPACE = "torch_np_bridge"
+from ._classes import LEVELS, NAMESPACE, ContainerRefusedError, TreeSpec
+from ._classes import flatten as flatten_others
+from ._walk import Skeleton, Walk
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """A leaf in the place of a container that holds no tensor and passes as it is."""
+class Structure(Protocol):
+    """A tree without its containers and tensors; the tensors are counted in the order in which they were found."""
 
-    obj: Any
+    def rebuild(self, arrays: list[Any]) -> Any:
+        """The tree with arrays in the places of its tensors; runs code of its containers and keys."""
 
+    def match(self, out: Any) -> list[Any]:
+        """What ``out`` has in the places of the tensors; what it has in those of other leaves is not looked at.
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Refused:
-    """A leaf in the place of a container that holds tensors and could not be made again with arrays."""
+        Raises:
+            ValueError: it has another structure; the message names the path.
+        """
 
-    cls: type
-    words: str
-
-
-# Classes that were looked at; those of them that optree takes apart; those of them that were registered here.
-_seen: set[type] = {torch.Tensor, torch.nn.Parameter, dict, list, tuple, _Kept, *ATOMS}
-_nodes: set[type] = {dict, list, tuple}
-_registered: set[type] = set()
-_torch_nodes: frozenset[type] = frozenset()
-# Of one thread several times: a finalizer, which may run under it at any allocation, may convert something.
-_lock = threading.RLock()
-
-# Containers of Python's own, and what extends them: made again by their items and attributes.
-_BY_ATTRIBUTES = (
-    dict,
-    list,
-    tuple,
-    collections.deque,
-    collections.UserDict,
-    collections.UserList,
-    collections.ChainMap,
-)
-
-# Dicts keep their insertion order; the setting belongs to our namespace only and lasts as long as the process.
-contextlib.ExitStack().enter_context(optree.dict_insertion_ordered(True, namespace=NAMESPACE))
+    def path(self, tensor: int) -> str:
+        """Where a tensor stands, as an expression: ``tree['outputs'][3].logits``."""
 
 
-def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
-    """The leaves of ``tree``, ``None`` among them, and the structure that :func:`unflatten` takes.
+class _OneTensor:
+    """A tensor alone."""
+
+    def rebuild(self, arrays: list[Any]) -> Any:
+        [array] = arrays
+        return array
+
+    def match(self, out: Any) -> list[Any]:
+        return [out]
+
+    def path(self, tensor: int) -> str:
+        return "tree"
+
+
+ONE_TENSOR: Structure = _OneTensor()
+
+
+def flatten(tree: Any, walk: Walk) -> tuple[list[torch.Tensor], Structure]:
+    """The tensors of ``tree``, and its structure.
 
     Raises:
         TypeError: a container holds tensors and could not be made again with arrays; the message names its path.
         RecursionError: the tree is too deep, or a container contains itself.
     """
-    if len(torch_pytree.SUPPORTED_NODES) != len(_torch_nodes):
-        _look_at_torchs_nodes()
-    while True:
-        new: list[Any] = []
+    try:
+        tensors, others, held, skeleton = walk(tree)
+        found = len(tensors)
+        if not others:
+            return tensors, _Tree(skeleton, held, found, None)
+        leaves, spec = flatten_others(others)
+    except RecursionError:
+        raise RecursionError(
+            f"expected a tree of at most {LEVELS} levels, got a deeper one, or a container that contains itself; pass "
+            "the parts of it that hold the tensors"
+        ) from None
+    except ContainerRefusedError as refused:
+        where = _path_of_leaf(skeleton, held, refused.spec, refused.leaf)
+        raise TypeError(f"{where}: {refused.words}") from None
+    # Classes are asked, not objects: a proxy or a mock may say that it is a tensor.
+    tensor_types = {cls for cls in set(map(type, leaves)) if issubclass(cls, torch.Tensor)}
+    positions = [position for position, leaf in enumerate(leaves) if type(leaf) in tensor_types]
+    tensors += [leaves[position] for position in positions]
+    for position in positions:
+        leaves[position] = None
+    return tensors, _Tree(skeleton, held, found, _Others(spec, leaves, positions))
 
-        def is_new(obj: Any, new: list[Any] = new) -> bool:
-            if type(obj) in _seen:
-                return False
-            new.append(obj)
-            return True
 
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What optree took apart: a list of objects. Its leaves have a hole at each of the positions of tensors."""
+
+    spec: TreeSpec
+    leaves: list[Any]
+    positions: list[int]
+
+    def rebuild(self, arrays: list[Any]) -> list[Any]:
+        leaves = list(self.leaves)
+        for position, array in zip(self.positions, arrays, strict=True):
+            leaves[position] = array
+        rebuilt: list[Any] = optree.tree_unflatten(self.spec, leaves)
+        return rebuilt
+
+    def match(self, out: list[Any]) -> list[Any]:
+        leaves = self.spec.flatten_up_to(out)
+        return [leaves[position] for position in self.positions]
+
+    def mismatch(self, out: list[Any]) -> tuple[int, str]:
+        """The index of an object that does not match, and why."""
+        for index, (expected, got) in enumerate(zip(self.spec.children(), out, strict=True)):
+            try:
+                expected.flatten_up_to(got)
+            except ValueError:
+                found = optree.tree_structure(got, none_is_leaf=True, namespace=NAMESPACE)
+                same = found.type is expected.type
+                return index, f"expected the structure of the tree, {expected}, got {found if same else type(got)}"
+        raise AssertionError("expected an object that does not match, got none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A structure whose first tensors, ``found`` of them, are in exact containers."""
+
+    skeleton: Skeleton
+    held: tuple[Any, ...]
+    found: int
+    others: _Others | None
+
+    def rebuild(self, arrays: list[Any]) -> Any:
+        if self.others is None:
+            return self.skeleton.rebuild(tuple(arrays), self.held, ())
+        others = self.others.rebuild(arrays[self.found :])
+        return self.skeleton.rebuild(tuple(arrays[: self.found]), self.held, tuple(others))
+
+    def match(self, out: Any) -> list[Any]:
+        targets, others = self.skeleton.match(self.held, out)
+        if self.others is None:
+            return targets
         try:
-            leaves, spec = optree.tree_flatten(tree, is_leaf=is_new, none_is_leaf=True, namespace=NAMESPACE)
-        except RecursionError:
-            raise RecursionError(
-                f"expected a tree of at most {optree.MAX_RECURSION_DEPTH} levels, got a deeper one, or a container "
-                "that contains itself; pass the parts of it that hold the tensors"
-            ) from None
-        if not new:
-            return leaves, spec
-        unseen = set(map(type, new)) - {_Refused}
-        if not _look_at(unseen):
-            _raise_refusal(leaves, spec)
-            return leaves, spec
+            return targets + self.others.match(others)
+        except ValueError:
+            index, words = self.others.mismatch(others)
+            where = self.skeleton.path_of_other(self.held, index, "out")
+            raise ValueError(f"{where}: {words}; build it with the same types") from None
+
+    def path(self, tensor: int) -> str:
+        if self.others is None or tensor < self.found:
+            return self.skeleton.path(self.held, tensor, "tree")
+        leaf = self.others.positions[tensor - self.found]
+        return _path_of_leaf(self.skeleton, self.held, self.others.spec, leaf)
 
 
-def unflatten(spec: TreeSpec, leaves: Iterable[Any]) -> Any:
-    """A tree of the structure ``spec`` with ``leaves`` in it."""
-    return optree.tree_unflatten(spec, leaves)
-
-
-def path(spec: TreeSpec | None, index: int) -> str:
-    """Where leaf ``index`` stands, as an expression: ``tree['outputs'][3].logits``; without a structure ``tree``."""
-    return "tree" if spec is None else spec.accessors()[index].codify("tree")
-
-
-def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:
-    for index, leaf in enumerate(leaves):
-        if type(leaf) is _Refused:
-            with _lock:
-                # The words tell to register the class, and optree lets that be done once.
-                _forget(leaf.cls)
-            raise TypeError(f"{path(spec, index)}: {leaf.words}")
-
-
-def _look_at(unseen: Iterable[type]) -> bool:
-    """Look at classes for the first time, and register those that turn out to be containers; whether one is."""
-    with _lock:
-        for cls in unseen:
-            if cls not in _seen:
-                if not is_leaf_class(cls) and _is_node(cls):
-                    _nodes.add(cls)
-                _seen.add(cls)
-        # Also where another thread has registered it meanwhile: it was a leaf to us.
-        return not _nodes.isdisjoint(unseen)
-
-
-def _look_at_torchs_nodes() -> None:
-    """What is registered with torch's pytree after it was looked at is looked at again."""
-    global _torch_nodes
-    with _lock:
-        current = frozenset(torch_pytree.SUPPORTED_NODES)
-        for cls in current - _torch_nodes - ATOMS:
-            if cls not in _nodes or cls in _registered:
-                _forget(cls)
-        _torch_nodes = current
-
-
-def _forget(cls: type) -> None:
-    _seen.discard(cls)
-    _nodes.discard(cls)
-    if cls in _registered:
-        _registered.discard(cls)
-        optree.unregister_pytree_node(cls, namespace=NAMESPACE)
-
-
-def _is_node(cls: type) -> bool:
-    """Whether optree takes ``cls`` apart, after registering it where it is for us to do so."""
-    known = optree.register_pytree_node.get(cls, namespace=NAMESPACE)
-    if known is not None and known.kind == optree.PyTreeKind.STRUCTSEQUENCE:
-        if cls.__module__ != "torch.return_types":
-            # Those of Python have fields that are no items (os.stat_result), or cannot be made (sys.version_info).
-            _register(cls, _kept_or_refused(_advice(cls)))
-        return True
-    if known is not None and not (known.kind == optree.PyTreeKind.NAMEDTUPLE and _makes_itself(cls)):
-        return True
-    if cls in torch_pytree.SUPPORTED_NODES:
-        _register_torch_node(cls)
-    elif cls is weakref.ProxyType:
-        _register(cls, _kept_or_refused("pass what it stands for"))
-    elif issubclass(cls, (*VIEWS_AND_SETS, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
-        instead = "pass a dict with its items" if issubclass(cls, Mapping) else "pass a list of its items"
-        _register(cls, _kept_or_refused(instead))
-    elif issubclass(cls, _BY_ATTRIBUTES) or dataclasses.is_dataclass(cls):
-        _register(cls, container(cls) if can_be_made(cls) else _kept_or_refused(_advice(cls)))
-    elif issubclass(cls, Mapping):
-        _register(cls, _kept_or_made(cls))
-    else:
-        return False
-    return True
-
-
-def _makes_itself(cls: type) -> bool:
-    """Whether the namedtuple ``cls`` was extended: its constructor may want other arguments than its fields."""
-    return cls.__bases__ != (tuple,) or cls.__dictoffset__ != 0
-
-
-def _advice(cls: type) -> str:
-    return (
-        f"register it: optree.register_pytree_node({cls.__qualname__}, flatten, unflatten, namespace={NAMESPACE!r}), "
-        "where flatten(obj) is (children, metadata) and unflatten(metadata, children) makes an object"
-    )
-
-
-def _register(cls: Any, made: Container) -> None:
-    # Untyped on purpose: optree's types speak of Collections, and a dataclass is none.
-    _registered.add(cls)
-    with warnings.catch_warnings():
-        # optree warns that it knows how to make namedtuples: not those that were extended.
-        warnings.simplefilter("ignore", UserWarning)
-        optree.register_pytree_node(cls, made.take, made.make, path_entry_type=Step, namespace=NAMESPACE)
-
-
-def _register_torch_node(cls: Any) -> None:
-    node = torch_pytree.SUPPORTED_NODES[cls]
-
-    def take(obj: Any) -> tuple[Iterable[Any], Any]:
-        return node.flatten_fn(obj)
-
-    def make(context: Any, children: Iterable[Any]) -> Any:
-        return node.unflatten_fn(list(children), context)
-
-    _registered.add(cls)
-    optree.register_pytree_node(cls, take, make, namespace=NAMESPACE)
-
-
-def _kept_or_refused(instead: str) -> Container:
-    """What cannot be made again: as it is without tensors, refused with them."""
-
-    def take(obj: Any) -> tuple[list[Any], None, Entries]:
-        return [_refuse(type(obj), instead) if holds_tensor([obj]) else _Kept(obj)], None, (None,)
-
-    return Container(take, _unwrap)
-
-
-def _kept_or_made(cls: type) -> Container:
-    """A Mapping that is no dict: as it is without tensors, made again with them, refused where that loses something."""
-    by_attributes = can_be_made(cls)
-    made = container(cls) if by_attributes else mapping_by_constructor(cls)
-
-    def take(obj: Any) -> tuple[list[Any], Any, Entries]:
-        if not holds_tensor([obj]):
-            return [_Kept(obj)], None, (None,)
-        children, shape, entries = made.take(obj)
-        # Values may be computed on demand, and then are no part of the object.
-        if holds_tensor(children) if by_attributes else comes_back(made, obj):
-            return children, (shape,), entries
-        return [_refuse(cls, _advice(cls))], None, (None,)
-
-    def make(shape: tuple[Any] | None, children: Iterable[Any]) -> Any:
-        return _unwrap(None, children) if shape is None else made.make(shape[0], children)
-
-    return Container(take, make)
-
-
-def _unwrap(_: None, children: Iterable[Any]) -> Any:
-    [kept] = children
-    return kept.obj
-
-
-def _refuse(cls: type, instead: str) -> _Refused:
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    words = f"expected a container that can be made again with arrays, got a {name} with tensors; {instead}"
-    return _Refused(cls, words)
+def _path_of_leaf(skeleton: Skeleton, held: tuple[Any, ...], spec: TreeSpec, leaf: int) -> str:
+    other, *steps = spec.accessors()[leaf]
+    where = skeleton.path_of_other(held, other.entry, "tree")
+    return optree.PyTreeAccessor(steps).codify(where)
