@@ -58,7 +58,9 @@ bool driver_copies(const CopyLane& lane, const void* source, std::size_t bytes, 
 // Allocated and freed on the copy stream: its memory is used again only behind the copy that reads it.
 at::Tensor made_dense(const at::Tensor& source, const Layout& layout) {
     at::Tensor dense = at::empty_strided(source.sizes(), layout.strides, source.options().dtype(layout.dtype));
-    dense.copy_(source, /*non_blocking=*/true);
+    // A cast is what `.to` makes of it, which resolves lazy bits first; copy_ would negate what was cast.
+    const bool cast = layout.dtype != source.scalar_type();
+    dense.copy_(cast ? source.resolve_conj().resolve_neg() : source, /*non_blocking=*/true);
     return dense;
 }
 
@@ -72,9 +74,13 @@ void for_each_dense_part(const at::Tensor& source, const Layout& layout,
         if (before != nullptr) before();
         copy(layout.route == Route::dense ? part : made_dense(part, layout), offset);
     };
-    if (layout.route == Route::dense || layout.bytes <= gather_slab_bytes) return copy_part(source, 0);
+    if (layout.route == Route::dense) return copy_part(source, 0);
     const std::size_t itemsize = c10::elementSize(layout.dtype);
-    const Slabs plan = slabs(source.sizes(), layout.strides, itemsize, gather_slab_bytes);
+    // What is lazy is resolved in its own dtype first, which may be the wider one.
+    const bool lazy = source.is_conj() || source.is_neg();
+    const std::size_t widest = lazy ? std::max<std::size_t>(itemsize, source.element_size()) : itemsize;
+    if (layout.bytes / itemsize * widest <= gather_slab_bytes) return copy_part(source, 0);
+    const Slabs plan = slabs(source.sizes(), layout.strides, widest, gather_slab_bytes);
     const std::size_t slice_bytes = static_cast<std::size_t>(layout.strides[plan.dim]) * itemsize;
     const std::int64_t length = source.size(plan.dim);
     for (std::int64_t begin = 0; begin < length; begin += plan.slices) {

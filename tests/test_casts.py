@@ -60,6 +60,31 @@ def test_every_pair(bridge: tnb.Bridge, device: str, source: torch.dtype) -> Non
             assert_same_array(bridge.to_numpy_async([tensor], dtype={source: wanted}).result()[0], expected)
 
 
+LAZY: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "negated": torch._neg_view,
+    "negated and strided": lambda x: torch._neg_view(x)[::2],
+    "conjugated": torch.conj,
+    "imaginary part of a conjugate": lambda x: torch.conj(x).imag,
+}
+
+
+@pytest.mark.parametrize("source", [torch.int8, torch.int64, torch.float32, torch.complex64, torch.complex128], ids=str)
+def test_lazy_bits_are_resolved_before_the_cast(bridge: tnb.Bridge, device: str, source: torch.dtype) -> None:
+    """-128 of eight bits is its own negative, 128 is not; and of what a cast may give, torch negates only a part."""
+    values = torch.tensor([-128.0, -1.0, 0.0, 5.0, 100.0] * 3, dtype=torch.float64).to(source)
+    values = (values * (1 - 2j) if source.is_complex else values).to(device)
+    for kind, make in LAZY.items():
+        if "conj" in kind and not source.is_complex:
+            continue
+        lazy = make(values)
+        assert lazy.is_neg() or lazy.is_conj()
+        for target, wanted in NUMPY_DTYPES.items():
+            if target != lazy.dtype:
+                expected = torchs_answer(lazy, target)
+                assert_same_array(bridge.to_numpy(lazy, dtype=wanted), expected)
+                assert_same_array(bridge.to_numpy_async(lazy, dtype=wanted, snapshot=True).result(), expected)
+
+
 def test_torchs_warning_is_torchs(bridge: tnb.Bridge, device: str) -> None:
     """What a cast loses, torch says once in a process; always, where it is asked to."""
     torch.set_warn_always(True)
@@ -148,6 +173,15 @@ def test_large_leaves_need_little_device_memory(native_bridge: tnb.Bridge, fake:
         array = native_bridge.to_numpy_async(take(source), dtype=target).result()
         assert_same_array(array, torchs_answer(take(on_host), TORCH_DTYPES[np.dtype(target)]))
     assert fake.counters().device_bytes_peak - before <= 8 * MIB + 1 * MIB
+
+
+def test_lazy_leaves_need_little_device_memory(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    source = torch.ones(1024, 3072, dtype=torch.complex128, device="fake").conj()
+    native_bridge.to_numpy(source, dtype=np.float16)
+    fake.reset_counters()
+    before = fake.counters().device_bytes_live
+    assert (native_bridge.to_numpy_async(source, dtype=np.float16).result() == 1).all()
+    assert fake.counters().device_bytes_peak - before <= 16 * MIB  # a slab as it was, and cast
 
 
 LIMITS = {"plain": 0, "ring": 16 * MIB}
