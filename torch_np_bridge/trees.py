@@ -94,11 +94,11 @@ class _Others:
         leaves = list(self.leaves)
         for position, array in zip(self.positions, arrays, strict=True):
             leaves[position] = array
-        rebuilt: list[Any] = optree.tree_unflatten(self.spec, leaves)
-        return rebuilt
+        rebuilt: Any = optree.tree_unflatten(self.spec, leaves)
+        return list(rebuilt)
 
-    def match(self, out: list[Any]) -> list[Any]:
-        leaves = self.spec.flatten_up_to(out)
+    def match(self, out: Any) -> list[Any]:
+        leaves: list[Any] = self.spec.flatten_up_to(out)
         return [leaves[position] for position in self.positions]
 
     def mismatch(self, out: list[Any]) -> tuple[int, str]:
