@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         raise UsageError(
             f"expected scikit-learn and rich, got no {' and no '.join(missing)}; "
-            "run: pip install 'torch-np-bridge[demo]'"
+            "run: pip install scikit-learn rich"
         )
     from rich.console import Console
 
