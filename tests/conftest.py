@@ -17,11 +17,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
 
 pytest.register_assert_rewrite("helpers")
+# How long an example takes says how busy the machine is: by default 200 ms make a failure.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 THINGS = ("native", "fake", "cuda")
 REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").split(",") if name.strip())

@@ -68,7 +68,7 @@ def test_demo_without_its_extra_says_what_to_install(missing: str) -> None:
     done = run_python("-c", f"import sys; sys.modules[{missing!r}] = None; {run_main}")
     assert done.returncode == 2
     assert f"no {missing}" in done.stderr
-    assert "pip install 'torch-np-bridge[demo]'" in done.stderr
+    assert "pip install scikit-learn rich" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -29,7 +29,7 @@ def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_dtype_under_every_layout(
     bridge: tnb.Bridge, device: str, dtype: torch.dtype, data: st.DataObject
@@ -43,7 +43,7 @@ def test_every_dtype_under_every_layout(
     assert_same_array(tnb.to_numpy(source), torchs_answer(source))  # the C function, where the engine is native
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_fresh_copy_has_the_same_values(bridge: tnb.Bridge, device: str, data: st.DataObject) -> None:
     case: Case = data.draw(st.sampled_from(DTYPES).flatmap(cases))
@@ -55,7 +55,7 @@ def test_a_fresh_copy_has_the_same_values(bridge: tnb.Bridge, device: str, data:
 
 
 @pytest.mark.usefixtures("packing")
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_many_leaves_of_both_ways_to_copy_them(accelerator: str, data: st.DataObject) -> None:
     drawn: list[Case] = data.draw(st.lists(st.sampled_from(DTYPES).flatmap(cases), min_size=2, max_size=20))
@@ -65,7 +65,7 @@ def test_many_leaves_of_both_ways_to_copy_them(accelerator: str, data: st.DataOb
             assert_same_array(got, torchs_answer(source))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_many_leaves_of_one_call(bridge: tnb.Bridge, device: str, data: st.DataObject) -> None:
     drawn: list[Case] = data.draw(st.lists(st.sampled_from(DTYPES).flatmap(cases), max_size=6))

@@ -39,7 +39,7 @@ def script() -> Script:
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 

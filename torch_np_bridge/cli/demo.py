@@ -63,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in ("sklearn", "rich") if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"expected scikit-learn and rich, got no {' and no '.join(missing)}; "
-            "run: pip install 'torch-np-bridge[demo]'"
+            f"expected scikit-learn and rich, got no {' and no '.join(missing)}; run: pip install scikit-learn rich"
         )
     from rich.console import Console
 
