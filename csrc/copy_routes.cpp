@@ -58,7 +58,9 @@ bool driver_copies(const CopyLane& lane, const void* source, std::size_t bytes, 
 // Allocated and freed on the copy stream: its memory is used again only behind the copy that reads it.
 at::Tensor made_dense(const at::Tensor& source, const Layout& layout) {
     at::Tensor dense = at::empty_strided(source.sizes(), layout.strides, source.options().dtype(layout.dtype));
-    dense.copy_(source, /*non_blocking=*/true);
+    // A cast is what `.to` makes of it, which resolves lazy bits first; copy_ would negate what was cast.
+    const bool cast = layout.dtype != source.scalar_type();
+    dense.copy_(cast ? source.resolve_conj().resolve_neg() : source, /*non_blocking=*/true);
     return dense;
 }
 

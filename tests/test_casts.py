@@ -60,6 +60,31 @@ def test_every_pair(bridge: tnb.Bridge, device: str, source: torch.dtype) -> Non
             assert_same_array(bridge.to_numpy_async([tensor], dtype={source: wanted}).result()[0], expected)
 
 
+LAZY: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "negated": torch._neg_view,
+    "negated and strided": lambda x: torch._neg_view(x)[::2],
+    "conjugated": torch.conj,
+    "imaginary part of a conjugate": lambda x: torch.conj(x).imag,
+}
+
+
+@pytest.mark.parametrize("source", [torch.int8, torch.int64, torch.float32, torch.complex64, torch.complex128], ids=str)
+def test_lazy_bits_are_resolved_before_the_cast(bridge: tnb.Bridge, device: str, source: torch.dtype) -> None:
+    """-128 of eight bits is its own negative, 128 is not; and of what a cast may give, torch negates only a part."""
+    values = torch.tensor([-128.0, -1.0, 0.0, 5.0, 100.0] * 3, dtype=torch.float64).to(source)
+    values = (values * (1 - 2j) if source.is_complex else values).to(device)
+    for kind, make in LAZY.items():
+        if "conj" in kind and not source.is_complex:
+            continue
+        lazy = make(values)
+        assert lazy.is_neg() or lazy.is_conj()
+        for target, wanted in NUMPY_DTYPES.items():
+            if target != lazy.dtype:
+                expected = torchs_answer(lazy, target)
+                assert_same_array(bridge.to_numpy(lazy, dtype=wanted), expected)
+                assert_same_array(bridge.to_numpy_async(lazy, dtype=wanted, snapshot=True).result(), expected)
+
+
 def test_torchs_warning_is_torchs(bridge: tnb.Bridge, device: str) -> None:
     """What a cast loses, torch says once in a process; always, where it is asked to."""
     torch.set_warn_always(True)

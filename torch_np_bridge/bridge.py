@@ -188,21 +188,25 @@ def _to_numpy(tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out:
     Args:
         tree: a tensor of any shape, or any nesting of dict, list, tuple, namedtuple, dataclass and what is registered
             with torch's pytree or with optree. Leaves that are no tensors, NumPy arrays too, pass through untouched.
-        copy: as in ``numpy.asarray``. ``None`` shares memory where possible (tensors on the CPU) and copies otherwise;
-            ``True`` always gives fresh memory; ``False`` never copies.
-        out: a tree of the same structure with arrays to fill, each of the shape and dtype of its tensor. The device
-            writes to memory of :func:`empty` directly, to any other by way of page-locked memory. What it has in the
-            place of leaves that are no tensors is not looked at.
+        dtype: a dtype of NumPy or ``ml_dtypes`` that every tensor is cast to, or a mapping from dtypes of torch to
+            such, which casts the tensors of those. The cast is made on the tensor's own device, before the copy.
+            ``None`` gives each array the dtype with the same bits.
+        copy: as in ``numpy.asarray``. ``None`` shares memory where possible (tensors on the CPU that need no cast) and
+            copies otherwise; ``True`` always gives fresh memory; ``False`` never copies.
+        out: a tree of the same structure with arrays to fill, each of the shape of its tensor and of the dtype that
+            its array would have. The device writes to memory of :func:`empty` directly, to any other by way of
+            page-locked memory. What it has in the place of leaves that are no tensors is not looked at.
 
     Returns:
         For each tensor ``x`` what ``x.detach().cpu().resolve_conj().resolve_neg().numpy()`` gives, bit for bit, with
-        its shape, strides and dtype; bfloat16 and the float8 kinds come as the ``ml_dtypes`` with the same bits. With
-        ``out`` its very arrays, which keep their strides.
+        its shape, strides and dtype; bfloat16 and the float8 kinds come as the ``ml_dtypes`` with the same bits. Where
+        it is cast, the same of ``x.to(...)``. With ``out`` its very arrays, which keep their strides.
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
         ValueError: ``copy=False`` and a tensor cannot be shared, or an array of ``out`` does not fit its tensor.
-        TypeError: an array of ``out`` has another dtype, or is none; or both ``copy`` and ``out`` are given.
+        TypeError: ``dtype`` is none that torch has too; an array of ``out`` has another dtype, or is none; or both
+            ``copy`` and ``out`` are given.
     """
     return _default.to_numpy(tree, dtype=dtype, copy=copy, out=out)
 
@@ -219,18 +223,21 @@ def to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot
     device before this call. With the Python engine the copy is made here, and the returned Transfer is finished.
 
     Args:
-        tree: as in :func:`to_numpy`. Tensors on the CPU are shared, not copied.
+        tree: as in :func:`to_numpy`. Tensors on the CPU are shared, not copied, unless they are cast.
+        dtype: as in :func:`to_numpy`. Tensors on the CPU are cast at once.
         out: as in :func:`to_numpy`. Its arrays are not to be read before the Transfer is done, nor used by another one;
             those of tensors on the CPU are filled at once.
         snapshot: clone each tensor first, on its own device and on the current stream, so that the caller may overwrite
-            it at once (static outputs of CUDA graphs); tensors on the CPU are copied.
+            it at once (static outputs of CUDA graphs); tensors on the CPU are copied. What is cast is not cloned
+            first: the cast is the clone.
 
     Returns:
-        A :class:`Transfer`; its ``result()`` is what ``to_numpy(tree, out=out)`` returns.
+        A :class:`Transfer`; its ``result()`` is what ``to_numpy(tree, dtype=dtype, out=out)`` returns.
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
-        ValueError, TypeError: an array of ``out`` does not fit its tensor. Nothing was enqueued.
+        ValueError, TypeError: an array of ``out`` does not fit its tensor, or ``dtype`` is none that torch has too.
+            Nothing was enqueued.
     """
     return _default.to_numpy_async(tree, dtype=dtype, out=out, snapshot=snapshot)
 
