@@ -74,9 +74,13 @@ void for_each_dense_part(const at::Tensor& source, const Layout& layout,
         if (before != nullptr) before();
         copy(layout.route == Route::dense ? part : made_dense(part, layout), offset);
     };
-    if (layout.route == Route::dense || layout.bytes <= gather_slab_bytes) return copy_part(source, 0);
+    if (layout.route == Route::dense) return copy_part(source, 0);
     const std::size_t itemsize = c10::elementSize(layout.dtype);
-    const Slabs plan = slabs(source.sizes(), layout.strides, itemsize, gather_slab_bytes);
+    // What is lazy is resolved in its own dtype first, which may be the wider one.
+    const bool lazy = source.is_conj() || source.is_neg();
+    const std::size_t widest = lazy ? std::max<std::size_t>(itemsize, source.element_size()) : itemsize;
+    if (layout.bytes / itemsize * widest <= gather_slab_bytes) return copy_part(source, 0);
+    const Slabs plan = slabs(source.sizes(), layout.strides, widest, gather_slab_bytes);
     const std::size_t slice_bytes = static_cast<std::size_t>(layout.strides[plan.dim]) * itemsize;
     const std::int64_t length = source.size(plan.dim);
     for (std::int64_t begin = 0; begin < length; begin += plan.slices) {

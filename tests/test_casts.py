@@ -175,6 +175,15 @@ def test_large_leaves_need_little_device_memory(native_bridge: tnb.Bridge, fake:
     assert fake.counters().device_bytes_peak - before <= 8 * MIB + 1 * MIB
 
 
+def test_lazy_leaves_need_little_device_memory(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    source = torch.ones(1024, 3072, dtype=torch.complex128, device="fake").conj()
+    native_bridge.to_numpy(source, dtype=np.float16)
+    fake.reset_counters()
+    before = fake.counters().device_bytes_live
+    assert (native_bridge.to_numpy_async(source, dtype=np.float16).result() == 1).all()
+    assert fake.counters().device_bytes_peak - before <= 16 * MIB  # a slab as it was, and cast
+
+
 LIMITS = {"plain": 0, "ring": 16 * MIB}
 
 
