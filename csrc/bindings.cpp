@@ -1,5 +1,5 @@
-// Names, GIL release, conversion of arguments; those of the trees are in tree_bindings.cpp, and pybind11 is in these two
-// files only. What happens is elsewhere.
+// Names, GIL release, conversion of arguments; those of the trees are in tree_bindings.cpp, and pybind11 is in these
+// two files only. What happens is elsewhere.
 
 #include <torch/csrc/utils/pybind.h>
 
