@@ -30,7 +30,7 @@ class SourceMutatedError(_InspectableError, RuntimeError):
 
 
 class LeafRefusedError(Exception):
-    """An engine cannot take the tensor at ``index`` of its list; the caller knows the path."""
+    """An engine cannot take the tensor at ``index`` of its list; the caller knows the path, and may know the words."""
 
     def __init__(self, index: int, words: str | None = None) -> None:
         super().__init__(index, words)
