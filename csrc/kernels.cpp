@@ -11,8 +11,8 @@ constexpr bool is(cuda::Element ours, c10::ScalarType torchs) {
     return static_cast<int>(ours) == static_cast<int>(torchs);
 }
 
-using cuda::Element;
 using c10::ScalarType;
+using cuda::Element;
 static_assert(is(Element::uint8, ScalarType::Byte) && is(Element::int8, ScalarType::Char));
 static_assert(is(Element::int16, ScalarType::Short) && is(Element::int32, ScalarType::Int));
 static_assert(is(Element::int64, ScalarType::Long) && is(Element::float16, ScalarType::Half));
