@@ -129,8 +129,9 @@ bool Worker::wait_idle(Clock::time_point deadline) {
     help();
     std::unique_lock<std::mutex> lock(state_->mutex);
     if (own_state_ == state_.get()) return true;
+    // At exit the worker had its time to stop: it may stand in a call of the device that never ends.
     return state_->changed.wait_until(lock, deadline, [this] {
-        return state_->stopped || (state_->jobs.empty() && state_->watching.empty() && !state_->busy);
+        return !keep_going() || state_->stopped || (state_->jobs.empty() && state_->watching.empty() && !state_->busy);
     });
 }
 

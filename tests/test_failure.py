@@ -94,7 +94,8 @@ def test_events_that_cannot_be_made(native_bridge: tnb.Bridge, fake: ModuleType,
     flying: list[tnb.Transfer] = []
     with fake.hold(), fake.fail("event_create", sticky=sticky) as failure:
         with pytest.raises(RuntimeError, match="event_create failed"):  # noqa: PT012
-            while len(flying) < 1000:  # each keeps an event: sooner or later there is none to use again
+            # Each keeps an event: sooner or later there is none to use again, however many earlier tests have left.
+            while len(flying) < 50_000:
                 flying.append(native_bridge.to_numpy_async(x))
         assert failure.delivered >= 1
     for transfer in flying:

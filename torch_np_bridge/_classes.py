@@ -76,7 +76,7 @@ class ContainerRefusedError(Exception):
         self.spec, self.leaf, self.words = spec, leaf, words
 
 
-def flatten(objects: list[Any]) -> tuple[list[Any], TreeSpec]:
+def flatten(objects: Any) -> tuple[list[Any], TreeSpec]:
     """The leaves of the objects, ``None`` among them, and the structure of the list.
 
     Raises:

@@ -34,6 +34,7 @@ class Uses:
         self.locked, self.unlocked = self.pages.data_ptr(), self.pages.data_ptr() + 4 * PAGE
         fake_device.lock_pages(self.locked, PAGE)
         self.pinned_bytes = 1 << 20
+        self.pinned = torch.empty(PAGE, dtype=torch.uint8).pin_memory()
         # Where a capture that could not be ended disturbs nobody.
         self.side = torch.Stream("fake:1")
         self.capture: fake_device.Capture | None = None
@@ -61,6 +62,12 @@ class Uses:
         torch.empty(self.pinned_bytes, dtype=torch.uint8).pin_memory()
         fake_device.empty_host_cache()
 
+    def ask_for_address(self) -> None:
+        library, address = ctypes.CDLL(str(fake_device.library_path())), ctypes.c_void_p()
+        status = library.fake_device_address(ctypes.c_void_p(self.pinned.data_ptr()), 0, ctypes.byref(address))
+        if status != 0:
+            raise RuntimeError(f"fake_device_address answered {status}")
+
     def launch_and_wait(self) -> None:
         self.x.add_(1)
         torch.accelerator.synchronize()
@@ -73,6 +80,7 @@ class Uses:
             "host_free": self.free_pinned,
             "lock_pages": lambda: fake_device.lock_pages(self.unlocked, PAGE),
             "unlock_pages": lambda: fake_device.unlock_pages(self.locked, PAGE),
+            "device_address": self.ask_for_address,
             "stream_get": lambda: torch.Stream("fake"),
             "stream_query": lambda: stream().query(),
             "stream_synchronize": lambda: stream().synchronize(),
