@@ -14,7 +14,9 @@ def test_each_snippet_is_found_once_and_its_tests_exist(guard: Guard) -> None:
     assert 1 <= guard.contract <= 14
     assert guard.tests
     for test in guard.tests:
-        assert (ROOT / test.split("::")[0]).exists(), test
+        file, _, name = test.partition("::")
+        assert (ROOT / file).exists(), test
+        assert not name or f"def {name.partition('[')[0]}(" in (ROOT / file).read_text(), test
 
 
 def test_names_are_unique() -> None:
