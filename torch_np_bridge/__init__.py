@@ -1,8 +1,9 @@
 """Tensors of any PyTorch accelerator as NumPy arrays, copied asynchronously into pooled page-locked memory."""
 
 from ._version import __version__
-from .bridge import Bridge, accelerate, empty, engine_info, prefetch_to_host, stats, to_numpy, to_numpy_async, trim
+from .bridge import Bridge
 from .errors import EngineUnavailableError, SourceMutatedError, UnsupportedTensorError
+from .functions import accelerate, empty, engine_info, prefetch_to_host, stats, to_numpy, to_numpy_async, trim
 from .transfer import Transfer
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..bridge import to_numpy
+from ..functions import to_numpy
 from . import baselines
 from .target import Target
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from ..bridge import engine_info
 from ..engine import REBUILD, EngineInfo, extension
+from ..functions import engine_info
 from ..memory_limit import cgroup_limit
 from . import machine, selftest
 from .target import add_load_argument, load_module

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..bridge import engine_info
+from ..functions import engine_info
 from .target import Target
 
 PACKAGE = Path(__file__).resolve().parent.parent
