@@ -272,7 +272,10 @@ def test_ten_thousand_awaited_at_once_cost_one_worker(native_bridge: tnb.Bridge,
 
 
 def test_cancelling_leaves_the_transfer_whole(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    complaints: list[dict[str, Any]] = []
+
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
         latch = hold(accelerator)
         transfer = native_bridge.to_numpy_async(ones(accelerator))
         task = asyncio.ensure_future(transfer)
@@ -285,6 +288,7 @@ def test_cancelling_leaves_the_transfer_whole(native_bridge: tnb.Bridge, acceler
         assert (await transfer).tolist() == [1, 1, 1]
 
     asyncio.run(main())
+    assert complaints == []
 
 
 def test_a_loop_that_closes_first(native_bridge: tnb.Bridge, accelerator: str) -> None:
