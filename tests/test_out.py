@@ -152,6 +152,8 @@ MISFITS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "another byte order": (lambda: np.zeros(SHAPE, ">f4"), TypeError, "expected dtype float32.*got >f4"),
     "another shape": (lambda: np.zeros((40, 30), np.float32), ValueError, r"expected shape \(30, 40\), got \(40, 30\)"),
+    "a longer row": (lambda: np.zeros((30, 41), np.float32), ValueError, r"expected shape \(30, 40\), got \(30, 41\)"),
+    "a row less": (lambda: np.zeros((29, 40), np.float32), ValueError, r"expected shape \(30, 40\), got \(29, 40\)"),
     "one dimension more": (lambda: np.zeros((1, 30, 40), np.float32), ValueError, r"expected shape \(30, 40\)"),
     "read-only": (readonly, ValueError, "got a read-only one"),
     "unaligned": (unaligned, ValueError, "expected an aligned array"),

@@ -149,12 +149,13 @@ def test_modes_of_torch_change_nothing(bridge: tnb.Bridge, device: str, mode: ob
 def test_fake_tensor_mode_leaves_real_tensors_alone(bridge: tnb.Bridge, device: str) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    real = torch.arange(6.0).view(2, 3).to(device)
-    with FakeTensorMode():
-        dense = bridge.to_numpy(real)
-        fresh = bridge.to_numpy(real, copy=True)
-    assert_same_array(dense, torchs_answer(real))
-    assert_same_array(fresh, torchs_answer(real))
+    dense = torch.arange(24.0).view(4, 6).to(device)
+    for real in (dense, dense[:, ::2], torch.view_as_complex(dense.view(4, 3, 2)).conj()):
+        with FakeTensorMode():
+            shared = bridge.to_numpy(real)
+            fresh = bridge.to_numpy(real, copy=True)
+        assert_same_array(shared, torchs_answer(real))
+        assert_same_array(fresh, torchs_answer(real.clone()))
 
 
 TRANSFORMS: dict[str, Callable[[Callable[[torch.Tensor], torch.Tensor]], Any]] = {

@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "pack_arguments.h"
 #include "runtime.h"
 #include "shim.h"
 
@@ -52,6 +53,11 @@ int driver_version(int* version) {
 int launch(const void* kernel, unsigned blocks, unsigned threads, const void* argument, std::size_t bytes,
            void* stream) {
     if (driver.launch_error != 0 && driver.launches >= driver.launches_before_error) return driver.launch_error;
+    // More than the driver takes: CUDA would refuse to load such a kernel.
+    if (bytes > (driver.version >= tnb::cuda::LARGE_ARGUMENTS_SINCE ? tnb::cuda::LARGE_ARGUMENTS
+                                                                    : tnb::cuda::SMALL_ARGUMENTS)) {
+        return tnb::cuda::CUDA_INVALID_VALUE;
+    }
     ++driver.launches;
     driver.blocks = blocks;
     driver.threads = threads;
