@@ -69,9 +69,10 @@ class Measured:
 
 
 def simulated_accelerator() -> tuple[ModuleType, Target]:
-    """The tests' simulated accelerator, at no cost per copy, and its first device."""
+    """The tests' simulated accelerator with its driver, at no cost per copy, and its first device."""
     fake = importlib.import_module("fake_device")
     fake.restore_defaults()
+    importlib.import_module("fake_driver").register()
     return fake, Target(torch.device("fake", 0), fake)
 
 

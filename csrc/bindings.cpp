@@ -4,7 +4,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include <torch/csrc/Dtype.h>
-#include <torch/csrc/Stream.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <algorithm>
@@ -21,103 +21,17 @@
 #include "gil.h"
 #include "kernels.h"
 #include "numpy_array.h"
+#include "pending.h"
 #include "process.h"
+#include "python_wait.h"
 #include "storage.h"
 #include "to_numpy.h"
 #include "tree_bindings.h"
-#include "warnings.h"
 
 namespace py = pybind11;
 
 namespace tnb {
 namespace {
-
-// How long a wait may go on before it looks for a signal: Ctrl-C is answered within this time.
-constexpr std::chrono::milliseconds signal_interval{50};
-
-c10::Stream take_stream(const py::object& object) {
-    if (!THPStream_Check(object.ptr())) throw py::type_error("expected a torch.Stream or None");
-    const auto* stream = reinterpret_cast<THPStream*>(object.ptr());
-    return c10::Stream::unpack3(stream->stream_id, static_cast<c10::DeviceIndex>(stream->device_index),
-                                static_cast<c10::DeviceType>(stream->device_type));
-}
-
-// Until `wait` says so, or the deadline comes: without the GIL, and in slices that look for signals in between. In a
-// callback, which the worker calls, the copies that are the worker's own are made first: nobody else makes them.
-template <class Wait>
-bool wait_in_slices(Clock::time_point deadline, Wait&& wait) {
-    while (true) {
-        const auto slice = std::min(deadline, Clock::now() + signal_interval);
-        bool ended = false;
-        {
-            const GilRelease release;
-            Worker::help();
-            ended = wait(slice);
-        }
-        if (ended) return true;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        if (slice == deadline) return false;
-    }
-}
-
-// A submission as Python sees it. The arrays exist from the start, but nobody gets them before the copies have ended.
-class Pending {
-public:
-    Pending(py::object engine, std::shared_ptr<Transfer> transfer, py::list arrays)
-        : engine_(std::move(engine)), transfer_(std::move(transfer)), arrays_(std::move(arrays)) {}
-    Pending(const Pending&) = delete;
-    Pending& operator=(const Pending&) = delete;
-    ~Pending() {
-        if (transfer_->ended()) return;
-        if (process_is_forked_child()) {
-            new std::shared_ptr<Transfer>(std::move(transfer_));  // it belongs to the parent
-            return;
-        }
-        engine_.cast<Engine&>().release_when_ended();
-    }
-
-    bool done() {
-        const GilRelease release;
-        return transfer_->done();
-    }
-
-    bool wait(std::optional<double> timeout) {
-        // Beyond a year a clock's arithmetic may overflow, and nobody can tell the difference.
-        constexpr double year = 365.0 * 24 * 3600;
-        const auto deadline =
-            timeout.has_value() && *timeout < year
-                ? Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout))
-                : Clock::time_point::max();
-        return wait_in_slices(deadline, [this](auto slice) { return transfer_->wait_until(slice); });
-    }
-
-    py::list arrays() {
-        transfer_->rethrow_error();
-        return arrays_;
-    }
-
-    std::optional<std::size_t> mutated_leaf() { return transfer_->mutated_leaf(); }
-
-    void add_done_callback(const py::function& function) {
-        auto notify = [kept = keep_alive(function.ptr())] { call(static_cast<PyObject*>(kept.get())); };
-        auto& engine = engine_.cast<Engine&>();
-        const GilRelease release;
-        engine.when_ended(transfer_, std::move(notify));
-    }
-
-    void block_stream(const py::object& stream) {
-        std::optional<c10::Stream> target;
-        if (!stream.is_none()) target = take_stream(stream);
-        wait_in_slices(Clock::time_point::max(), [this](auto slice) { return transfer_->wait_for_events(slice); });
-        const GilRelease release;
-        transfer_->block(target);
-    }
-
-private:
-    py::object engine_;
-    std::shared_ptr<Transfer> transfer_;
-    py::list arrays_;
-};
 
 template <class... Words>
 [[noreturn]] void refuse(const char* error, std::size_t index, const Words&... words) {
@@ -177,43 +91,28 @@ std::vector<Destination> take_destinations(const py::list& arrays, const std::ve
     return destinations;
 }
 
-std::unique_ptr<Pending> submit(const py::object& self, const py::list& list, const std::optional<py::list>& out,
-                                const std::optional<py::dict>& cast, bool fresh, bool snapshot, bool blocking) {
+// A new reference, or the Python error that is set.
+py::object taken(PyObject* object) {
+    if (object == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+}
+
+py::object submit(const py::object& self, const py::list& list, const std::optional<py::list>& out,
+                  const std::optional<py::dict>& cast, bool fresh, bool snapshot, bool blocking) {
     auto& engine = self.cast<Engine&>();
     const Casts casts = take_casts(cast);
     // Dropped with the GIL: these may be the last references of C++ to what Python knows.
     const std::vector<at::Tensor> tensors = take_tensors(list, casts);
     const std::vector<Destination> destinations =
         out.has_value() ? take_destinations(*out, tensors, casts) : std::vector<Destination>();
-    const KeptWarnings warnings;
-    Submission submission;
     try {
-        const GilRelease release;
-        submission = engine.submit(tensors, destinations, {fresh, snapshot, blocking, casts});
+        return taken(start_transfer(self.ptr(), engine, tensors, destinations, {fresh, snapshot, blocking, casts},
+                                    out.has_value() ? out->ptr() : nullptr));
     } catch (const CapturedError& error) {
         const auto there = [&error](const at::Tensor& tensor) { return tensor.device() == error.device; };
         const auto first = std::find_if(tensors.begin(), tensors.end(), there);
         refuse("LeafRefusedError", static_cast<std::size_t>(first - tensors.begin()), error.what());
     }
-    py::list arrays(submission.values.size());
-    // Made before the arrays: where NumPy refuses one of them, its end lets go of the copies that are under way.
-    auto pending = std::make_unique<Pending>(self, std::move(submission.transfer), arrays);
-    for (std::size_t index = 0; index < submission.values.size(); ++index) {
-        HostValues& values = submission.values[index];
-        if (out.has_value()) {
-            arrays[index] = (*out)[index];
-            const auto* tensor = std::get_if<at::Tensor>(&values);
-            if (tensor != nullptr && !fill_array(arrays[index].ptr(), *tensor)) throw py::error_already_set();
-            continue;
-        }
-        PyObject* array = make_array(std::move(values));
-        if (array == nullptr) throw py::error_already_set();
-        arrays[index] = py::reinterpret_steal<py::object>(array);
-    }
-    for (const std::string& text : warnings.texts()) {
-        if (PyErr_WarnEx(PyExc_UserWarning, text.c_str(), 1) != 0) throw py::error_already_set();
-    }
-    return pending;
 }
 
 py::object empty(Engine& engine, const std::optional<c10::Device>& device, std::size_t bytes) {
@@ -222,20 +121,25 @@ py::object empty(Engine& engine, const std::optional<c10::Device>& device, std::
         const GilRelease release;
         values = engine.empty(device, bytes);
     }
-    PyObject* array = make_array(std::move(values));
-    if (array == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(array);
+    return taken(make_array(std::move(values)));
 }
 
 void close(Engine& engine) {
-    wait_in_slices(Clock::time_point::max(), [&engine](auto slice) { return engine.wait_for_all(slice); });
+    const auto all = [&engine](auto slice) { return engine.wait_for_all(slice); };
+    if (!wait_in_slices(Clock::time_point::max(), all).has_value()) throw py::error_already_set();
+}
+
+std::string c_docstring(const py::object& function) {
+    return py::module_::import("torch_np_bridge.engine").attr("c_docstring")(function).cast<std::string>();
 }
 
 py::object front(const Engine&, const py::object& function) {
-    const auto doc = py::module_::import("torch_np_bridge.engine").attr("c_docstring")(function).cast<std::string>();
-    PyObject* fronted = make_to_numpy(function.ptr(), doc.c_str());
-    if (fronted == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(fronted);
+    return taken(make_to_numpy(function.ptr(), c_docstring(function)));
+}
+
+py::object front_async(const py::object& self, const py::object& function, const py::object& transfer) {
+    return taken(
+        make_to_numpy_async(function.ptr(), c_docstring(function), self.ptr(), self.cast<Engine&>(), transfer.ptr()));
 }
 
 py::dict stats(Engine& engine) {
@@ -287,18 +191,20 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
 }  // namespace tnb
 
 PYBIND11_MODULE(_C, module) {
-    if (!tnb::init_numpy()) throw py::error_already_set();
+    py::register_local_exception_translator([](std::exception_ptr thrown) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const c10::Error&) {
+            torch::translate_exception_to_python(std::current_exception());
+        }
+    });
+    PyTypeObject* pending = tnb::init_numpy() ? tnb::init_pending() : nullptr;
+    if (pending == nullptr) throw py::error_already_set();
+    module.attr("Pending") = py::handle(reinterpret_cast<PyObject*>(pending));
     tnb::watch_forks();
     py::module_::import("atexit").attr("register")(
         py::cpp_function(&tnb::Worker::stop_all, py::call_guard<tnb::GilRelease>()));
 
-    py::class_<tnb::Pending>(module, "Pending")
-        .def("done", &tnb::Pending::done)
-        .def("wait", &tnb::Pending::wait, py::arg("timeout"))
-        .def("arrays", &tnb::Pending::arrays)
-        .def("mutated_leaf", &tnb::Pending::mutated_leaf)
-        .def("add_done_callback", &tnb::Pending::add_done_callback, py::arg("function"))
-        .def("block_stream", &tnb::Pending::block_stream, py::arg("stream"));
     py::class_<tnb::SharedLimit, std::shared_ptr<tnb::SharedLimit>>(module, "SharedLimit")
         .def(py::init<std::size_t>(), py::arg("bytes"));
     py::class_<tnb::Engine>(module, "Engine")
@@ -310,7 +216,8 @@ PYBIND11_MODULE(_C, module) {
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())
         .def("stats", &tnb::stats)
         .def("close", &tnb::close)
-        .def("front", &tnb::front, py::arg("function"));
+        .def("front", &tnb::front, py::arg("function"))
+        .def("front_async", &tnb::front_async, py::arg("function"), py::arg("transfer"));
     tnb::bind_trees(module);
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
     module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));

@@ -3,7 +3,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <map>
+#include <atomic>
 #include <utility>
 
 #include "device.h"
@@ -12,43 +12,38 @@
 namespace tnb {
 namespace {
 
-using Key = std::pair<c10::DeviceType, c10::DeviceIndex>;
-
-struct Registry {
-    std::mutex mutex;
-    std::map<Key, std::unique_ptr<CopyLane>> lanes;
-};
-
-// Leaked: at exit flights may be under way, and streams and events are not ours to destroy any more.
-Registry& registry() {
-    static auto* instance = new Registry;
-    return *instance;
-}
+// Lanes are only ever added, so the list is read without a lock. They are leaked: at exit flights may be under way, and
+// streams and events are not ours to destroy any more.
+std::atomic<CopyLane*> newest{nullptr};
+std::mutex adding;
 
 }  // namespace
 
 CopyLane::CopyLane(c10::Stream stream) : stream_(stream), native_stream_(native_handle(stream)) {}
 
+CopyLane* CopyLane::find(c10::Device device) noexcept {
+    CopyLane* lane = newest.load(std::memory_order_acquire);
+    while (lane != nullptr && lane->device() != device) lane = lane->older_;
+    return lane;
+}
+
 CopyLane& CopyLane::of(c10::Device device) {
-    const Key key{device.type(), device.index()};
-    {
-        const std::lock_guard<std::mutex> lock(registry().mutex);
-        auto found = registry().lanes.find(key);
-        if (found != registry().lanes.end()) return *found->second;
-    }
+    if (CopyLane* known = find(device)) return *known;
     const c10::DeviceGuard guard(device);
     const c10::impl::VirtualGuardImpl impl(device.type());
-    const c10::Stream stream = impl.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
-    const std::lock_guard<std::mutex> lock(registry().mutex);
-    auto& lane = registry().lanes[key];
-    if (lane == nullptr) lane.reset(new CopyLane(stream));
-    return *lane;
+    std::unique_ptr<CopyLane> made(new CopyLane(impl.getStreamFromGlobalPool(device, /*isHighPriority=*/true)));
+    const std::lock_guard<std::mutex> lock(adding);
+    if (CopyLane* known = find(device)) return *known;  // another thread has made it meanwhile
+    made->older_ = newest.load(std::memory_order_relaxed);
+    newest.store(made.get(), std::memory_order_release);
+    return *made.release();
 }
 
 std::vector<CopyLane*> CopyLane::all() {
-    const std::lock_guard<std::mutex> lock(registry().mutex);
     std::vector<CopyLane*> lanes;
-    for (const auto& [key, lane] : registry().lanes) lanes.push_back(lane.get());
+    for (CopyLane* lane = newest.load(std::memory_order_acquire); lane != nullptr; lane = lane->older_) {
+        lanes.push_back(lane);
+    }
     return lanes;
 }
 

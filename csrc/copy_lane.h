@@ -40,12 +40,14 @@ public:
 
 private:
     explicit CopyLane(c10::Stream stream);
+    static CopyLane* find(c10::Device device) noexcept;
 
     bool sweep_oldest();
 
     const c10::Stream stream_;
     const std::optional<void*> native_stream_;
-    std::mutex mutex_;  // guards the containers; no device call is made under it
+    CopyLane* older_ = nullptr;  // in the list of all lanes
+    std::mutex mutex_;           // guards the containers; no device call is made under it
     std::vector<std::unique_ptr<c10::Event>> events_;
     std::deque<std::shared_ptr<Flight>> in_flight_;
     // Flights whose event could not be queried: they hold their memory until one day it can.

@@ -7,7 +7,9 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "copy_lane.h"
 #ifdef TNB_WITH_KERNELS
@@ -29,6 +31,14 @@ std::atomic<T>& of(PerType<T>& table, c10::DeviceType type) {
 }
 
 constexpr int relaxed = 2;
+
+// For which device types the mode of this thread is relaxed already.
+thread_local std::uint64_t relaxed_types = 0;
+
+constexpr std::uint64_t bit_of(c10::DeviceType type) {
+    static_assert(c10::COMPILE_TIME_MAX_DEVICE_TYPES <= 64);
+    return std::uint64_t{1} << static_cast<unsigned>(type);
+}
 
 // Asked of a device type that was met, never before: torch's answer initialises the driver, which forks do not survive.
 DeviceInterface own_interface(c10::DeviceType type) {
@@ -53,7 +63,7 @@ bool has_copy_lane(c10::Device device) {
     try {
         const c10::DeviceGuard on_device(device);
         CopyLane& lane = CopyLane::of(device);
-        if (is_capturing(lane.stream())) return false;  // an event there would belong to the graph
+        if (is_capturing(lane)) return false;  // an event there would belong to the graph
         lane.event()->record(lane.stream());
         return true;
     } catch (const c10::Error&) {
@@ -69,6 +79,16 @@ bool guard_says_capturing(const Guard& guard, const c10::Stream& stream) {
     } else {
         return false;
     }
+}
+
+bool is_capturing(const c10::Stream& stream, std::optional<void*> handle) {
+    const DeviceInterface& driver = device_interface(stream.device_type());
+    if (driver.stream_is_capturing != nullptr) {
+        int status = 0;
+        if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;
+        if (driver.clear_error != nullptr) driver.clear_error();
+    }
+    return guard_says_capturing(c10::impl::VirtualGuardImpl(stream.device_type()), stream);
 }
 
 std::optional<c10::Stream> current_stream(c10::Device device) {
@@ -139,32 +159,41 @@ bool copies_asynchronously(c10::Device device) {
     return true;
 }
 
-RelaxedCapture::RelaxedCapture(c10::DeviceType type) : interface_(&device_interface(type)) {
-    if (interface_->exchange_capture_mode == nullptr) return;
+RelaxedCapture::RelaxedCapture(c10::DeviceType type) : type_(type), interface_(&device_interface(type)) {
+    if (interface_->exchange_capture_mode == nullptr || (relaxed_types & bit_of(type)) != 0) return;
     int mode = relaxed;
     if (interface_->exchange_capture_mode(&mode) == 0) {
         before_ = mode;
+        relaxed_types |= bit_of(type);
     } else if (interface_->clear_error != nullptr) {
         interface_->clear_error();
     }
 }
 
+RelaxedCapture::RelaxedCapture(RelaxedCapture&& other) noexcept
+    : type_(other.type_), interface_(other.interface_), before_(std::exchange(other.before_, std::nullopt)) {}
+
+RelaxedCapture& RelaxedCapture::operator=(RelaxedCapture&& other) noexcept {
+    std::swap(type_, other.type_);
+    std::swap(interface_, other.interface_);
+    std::swap(before_, other.before_);
+    return *this;
+}
+
 RelaxedCapture::~RelaxedCapture() {
     if (!before_.has_value()) return;
+    relaxed_types &= ~bit_of(type_);
     if (interface_->exchange_capture_mode(&*before_) != 0 && interface_->clear_error != nullptr) {
         interface_->clear_error();
     }
 }
 
 bool is_capturing(const c10::Stream& stream) {
-    const DeviceInterface& driver = device_interface(stream.device_type());
-    if (driver.stream_is_capturing != nullptr) {
-        int status = 0;
-        const auto handle = native_handle(stream);
-        if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;
-        if (driver.clear_error != nullptr) driver.clear_error();
-    }
-    return guard_says_capturing(c10::impl::VirtualGuardImpl(stream.device_type()), stream);
+    return is_capturing(stream, native_handle(stream));
+}
+
+bool is_capturing(const CopyLane& lane) {
+    return is_capturing(lane.stream(), lane.native_stream());
 }
 
 void refuse_capture(const c10::Stream& stream) {
@@ -175,10 +204,10 @@ void refuse_capture(const c10::Stream& stream) {
                             "and convert after the replay, or give the static output with snapshot=True then");
 }
 
-void refuse_capture_of_copies(const c10::Stream& stream) {
-    if (!is_capturing(stream)) return;
-    throw CapturedError(stream.device(),
-                        "expected the stream of " + stream.device().str() +
+void refuse_capture_of_copies(const CopyLane& lane) {
+    if (!is_capturing(lane)) return;
+    throw CapturedError(lane.device(),
+                        "expected the stream of " + lane.device().str() +
                             " that torch_np_bridge copies on to run, got it captured into a graph: torch gives the "
                             "streams of its pool out again and again; capture on another stream");
 }
@@ -186,7 +215,7 @@ void refuse_capture_of_copies(const c10::Stream& stream) {
 void refuse_capture(c10::Device device) {
     if (device.is_cpu() || !c10::impl::hasDeviceGuardImpl(device.type())) return;
     if (const auto current = current_stream(device)) refuse_capture(*current);
-    if (copies_asynchronously(device)) refuse_capture_of_copies(CopyLane::of(device).stream());
+    if (copies_asynchronously(device)) refuse_capture_of_copies(CopyLane::of(device));
 }
 
 }  // namespace tnb

@@ -16,6 +16,8 @@ struct HostAllocator;
 
 namespace tnb {
 
+class CopyLane;
+
 // The one place for what is special to a device type. All else is written on c10's generic interface.
 
 // What a driver's own C interface can do for us, as far as a device type has it. Each call answers 0 for success; a
@@ -67,21 +69,23 @@ bool copies_asynchronously(c10::Device device);
 
 // While one lives, what this thread asks of the driver neither fails because another thread captures a graph, nor ends
 // that capture. All that may query an event, wait, allocate or free is done under one, torch's own allocators included.
-// Those of one thread nest.
+// Those of one thread nest: the first one of a device type asks the driver, and has to be the last to go.
 class RelaxedCapture {
 public:
     explicit RelaxedCapture(c10::DeviceType type);
-    RelaxedCapture(const RelaxedCapture&) = delete;
-    RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+    RelaxedCapture(RelaxedCapture&& other) noexcept;
+    RelaxedCapture& operator=(RelaxedCapture&& other) noexcept;
     ~RelaxedCapture();
 
 private:
+    c10::DeviceType type_;
     const DeviceInterface* interface_;
     std::optional<int> before_;  // the thread's mode, where it was exchanged
 };
 
 // Whether the stream's work is captured into a graph, as far as anybody can tell: asks the driver, else torch's guard.
 bool is_capturing(const c10::Stream& stream);
+bool is_capturing(const CopyLane& lane);
 struct CapturedError : std::runtime_error {
     CapturedError(c10::Device device, const std::string& words) : std::runtime_error(words), device(device) {}
     c10::Device device;
@@ -89,7 +93,7 @@ struct CapturedError : std::runtime_error {
 // Throws where it is, before anything is enqueued on the stream or waits for it: ours would become part of the graph.
 void refuse_capture(const c10::Stream& stream);
 // The same of the stream that our copies run on.
-void refuse_capture_of_copies(const c10::Stream& stream);
+void refuse_capture_of_copies(const CopyLane& lane);
 // The same of all streams that a copy from the device would use: the current one and that of the copies.
 void refuse_capture(c10::Device device);
 

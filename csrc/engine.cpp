@@ -15,26 +15,6 @@
 namespace tnb {
 namespace {
 
-LeafTraits traits_of(const at::Tensor& tensor, c10::ScalarType dtype, bool fresh) {
-    return {
-        .on_host = tensor.is_cpu(),
-        .asynchronous = copies_asynchronously(tensor.device()),
-        .lazy_bits = tensor.is_conj() || tensor.is_neg(),
-        .fresh = fresh,
-        .cast = dtype != tensor.scalar_type(),
-        .dense = tensor.is_non_overlapping_and_dense(),
-    };
-}
-
-std::vector<c10::Device> devices_of(const std::vector<at::Tensor>& tensors) {
-    std::vector<c10::Device> devices;
-    for (const at::Tensor& tensor : tensors) {
-        if (tensor.is_cpu() || std::find(devices.rbegin(), devices.rend(), tensor.device()) != devices.rend()) continue;
-        devices.push_back(tensor.device());
-    }
-    return devices;
-}
-
 // A storage that is resized in flight gives the memory away. A move of the counter proves a change of this source only
 // where the source is all of its storage: views share one counter, and a neighbour may be what was written. Inference
 // tensors have none.
@@ -66,14 +46,34 @@ Engine::~Engine() {
     for (const auto& [type, pool] : pools_) pool->retire();
 }
 
-Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vector<Destination>& out,
-                          SubmitOptions options) {
-    std::map<c10::DeviceType, RelaxedCapture> relaxed;
-    for (const c10::Device device : devices_of(given)) {
+struct Engine::Share {
+    c10::Device device;
+    RelaxedCapture relaxed;
+    CopyLane* lane;  // nullptr where copies are synchronous
+    std::vector<Leaf> leaves;
+};
+
+// One for each device, all refused before anything is enqueued; most often there is one.
+Engine::Shares Engine::shares_of(at::ArrayRef<at::Tensor> tensors) {
+    Shares shares;
+    for (const at::Tensor& tensor : tensors) {
+        if (tensor.is_cpu() || find(shares, tensor.device()) != nullptr) continue;
+        const c10::Device device = tensor.device();
         if (process_is_forked_child()) throw forked_child_error(device.str());
-        relaxed.try_emplace(device.type(), device.type());
+        shares.push_back({device, RelaxedCapture(device.type()), nullptr, {}});
         refuse_capture(device);
+        if (copies_asynchronously(device)) shares.back().lane = &CopyLane::of(device);
     }
+    return shares;
+}
+
+Engine::Share* Engine::find(Shares& shares, c10::Device device) noexcept {
+    const auto found = std::find_if(shares.rbegin(), shares.rend(), [device](auto& it) { return it.device == device; });
+    return found == shares.rend() ? nullptr : &*found;
+}
+
+Submission Engine::submit(at::ArrayRef<at::Tensor> given, at::ArrayRef<Destination> out, SubmitOptions options) {
+    Shares shares = shares_of(given);
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
         for (const at::Tensor& tensor : given) {
@@ -81,15 +81,23 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
         }
         options.casts = {};  // they are made
     }
-    const std::vector<at::Tensor>& tensors = options.snapshot ? snapshots : given;
-    Submission submission{std::make_shared<Transfer>(), std::vector<HostValues>(tensors.size())};
-    std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, std::vector<Leaf>> by_device;
+    const at::ArrayRef<at::Tensor> tensors = options.snapshot ? snapshots : given;
+    Submission submission{{}, std::vector<HostValues>(tensors.size())};
     for (std::size_t index = 0; index < tensors.size(); ++index) {
         const at::Tensor& tensor = tensors[index];
         HostValues& values = submission.values[index];
+        Share* share = tensor.is_cpu() ? nullptr : find(shares, tensor.device());
         const Destination* destination = out.empty() ? nullptr : &out[index];
         const c10::ScalarType dtype = options.casts.of(tensor.scalar_type());
-        Layout layout = plan(tensor.sizes(), tensor.strides(), dtype, traits_of(tensor, dtype, options.fresh));
+        const LeafTraits traits{
+            .on_host = tensor.is_cpu(),
+            .asynchronous = share != nullptr && share->lane != nullptr,
+            .lazy_bits = tensor.is_conj() || tensor.is_neg(),
+            .fresh = options.fresh,
+            .cast = dtype != tensor.scalar_type(),
+            .dense = tensor.is_non_overlapping_and_dense(),
+        };
+        Layout layout = plan(tensor.sizes(), tensor.strides(), dtype, traits);
         if (destination != nullptr && destination->dense) lay_out_as(destination->strides, tensor.sizes(), layout);
         switch (layout.route) {
             case Route::view:
@@ -103,27 +111,31 @@ Submission Engine::submit(const std::vector<at::Tensor>& given, const std::vecto
                 if (destination != nullptr) values = Delivered{};
                 break;
             case Route::dense:
-            case Route::gather: {
-                const std::pair device{tensor.device().type(), tensor.device().index()};
-                by_device[device].push_back({&tensor, &values, std::move(layout), index, destination});
-            }
+            case Route::gather:
+                share->leaves.push_back({&tensor, &values, std::move(layout), index, destination});
         }
     }
     try {
-        for (const auto& [device, leaves] : by_device) {
-            start(c10::Device(device.first, device.second), leaves, options, *submission.transfer);
+        for (const Share& share : shares) {
+            if (!share.leaves.empty()) start(*share.lane, share.leaves, options, submission.transfer);
         }
     } catch (...) {
         // Nobody will ask about what is under way already.
         worker_.sweep_lanes();
         throw;
     }
-    // Only here: a submit that fails leaves every counter as it was.
-    for (const auto& [device, leaves] : by_device) {
-        for (const Leaf& leaf : leaves) count(leaf);
-    }
-    if (!by_device.empty()) transfers_.fetch_add(1, std::memory_order_relaxed);
+    count(shares);
     return submission;
+}
+
+// Only at the end: a submit that fails leaves every counter as it was.
+void Engine::count(const Shares& shares) {
+    std::size_t transfers = 0;
+    for (const Share& share : shares) {
+        for (const Leaf& leaf : share.leaves) count(leaf);
+        if (!share.leaves.empty()) transfers = 1;
+    }
+    transfers_.fetch_add(transfers, std::memory_order_relaxed);
 }
 
 void Engine::count(const Leaf& leaf) {
@@ -134,9 +146,9 @@ void Engine::count(const Leaf& leaf) {
     if (!pooled && leaf.out == nullptr) leaves_unpooled_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void Engine::start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
+void Engine::start(CopyLane& lane, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer) {
+    const c10::Device device = lane.device();
     const c10::DeviceGuard on_device(device);
-    CopyLane& lane = CopyLane::of(device);
     lane.sweep();
     Pooled pooled = take_blocks(leaves, *pool(device.type()), options.fresh);
     std::vector<const Leaf*> unpooled;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/SmallVector.h>
 
 #include <atomic>
 #include <map>
@@ -72,7 +73,7 @@ struct EngineStats {
 };
 
 struct Submission {
-    std::shared_ptr<Transfer> transfer;
+    Transfer transfer;
     std::vector<HostValues> values;  // in the order of the tensors
 };
 
@@ -89,8 +90,7 @@ public:
     // The tensors must be plain; they are the caller's to drop, with the GIL. Where it throws, nothing is left behind
     // but copies that are already under way; what they use lives until they have ended. `out`: one for each tensor, or
     // none at all. Values that come back as a tensor are the caller's to copy there.
-    Submission submit(const std::vector<at::Tensor>& tensors, const std::vector<Destination>& out,
-                      SubmitOptions options);
+    Submission submit(at::ArrayRef<at::Tensor> tensors, at::ArrayRef<Destination> out, SubmitOptions options);
 
     // Memory for the host to write to, which a device can read from and write to behind our back, where there is any:
     // without a device, at the limit and in a forked child it is ordinary.
@@ -117,12 +117,18 @@ private:
         std::size_t index;       // in the submission
         const Destination* out;  // or nullptr
     };
+    // What a submission has on one device.
+    struct Share;
+    using Shares = c10::SmallVector<Share, 1>;
     struct Pooled {
         std::vector<PooledLeaf> leaves;
         std::vector<HostBlock> blocks;
     };
 
-    void start(c10::Device device, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
+    static Shares shares_of(at::ArrayRef<at::Tensor> tensors);
+    static Share* find(Shares& shares, c10::Device device) noexcept;
+    void count(const Shares& shares);
+    void start(CopyLane& lane, const std::vector<Leaf>& leaves, SubmitOptions options, Transfer& transfer);
     void count(const Leaf& leaf);
     HostBlock page_locked_for_host(c10::Device device, std::size_t bytes);
     Pooled take_blocks(const std::vector<Leaf>& leaves, HostPool& pool, bool fresh);

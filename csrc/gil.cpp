@@ -37,12 +37,12 @@ void call(PyObject* function) noexcept {
     });
 }
 
-void drop(std::vector<c10::Storage>&& storages) noexcept {
+void drop(c10::SmallVectorImpl<c10::Storage>&& storages) noexcept {
     const bool known_to_python = std::any_of(storages.begin(), storages.end(), [](const c10::Storage& storage) {
         return storage && storage.unsafeGetStorageImpl()->pyobj_slot()->load_pyobj() != nullptr;
     });
     if (!known_to_python) return storages.clear();
-    if (!with_gil([&storages] { storages.clear(); })) new std::vector<c10::Storage>(std::move(storages));
+    if (!with_gil([&storages] { storages.clear(); })) new c10::SmallVector<c10::Storage, 1>(std::move(storages));
 }
 
 }  // namespace tnb

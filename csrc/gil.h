@@ -2,10 +2,10 @@
 
 #include <Python.h>
 #include <c10/core/Storage.h>
+#include <c10/util/SmallVector.h>
 #include <unistd.h>
 
 #include <memory>
-#include <vector>
 
 namespace tnb {
 
@@ -44,6 +44,6 @@ void call(PyObject* function) noexcept;
 
 // Lets go of storages, from a thread with or without the GIL. Torch takes the GIL where the last reference of C++ to a
 // storage goes that Python knows, and does so where it cannot be parked: so it is taken here, for those only.
-void drop(std::vector<c10::Storage>&& storages) noexcept;
+void drop(c10::SmallVectorImpl<c10::Storage>&& storages) noexcept;
 
 }  // namespace tnb

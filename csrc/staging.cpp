@@ -52,7 +52,7 @@ void StagingRing::copy(CopyLane& lane, const at::Tensor& dense, char* destinatio
         const std::size_t count = std::min(per_chunk, total - begin);
         const std::size_t slot = std::exchange(next_, (next_ + 1) % chunks);
         empty(slot);
-        refuse_capture_of_copies(lane.stream());  // it may have taken a while
+        refuse_capture_of_copies(lane);  // it may have taken a while
         auto filled = lane.event();
         enqueue_elements(lane, dense, begin, count, chunk(slot));
         filled->record(lane.stream());
@@ -129,7 +129,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
                 if (ring == nullptr) return copy_to_ordinary_memory(dense, leaf.layout, destination);
                 ring->copy(lane, dense, destination);
             };
-            for_each_dense_part(leaf.source, leaf.layout, copy, [&lane] { refuse_capture_of_copies(lane.stream()); });
+            for_each_dense_part(leaf.source, leaf.layout, copy, [&lane] { refuse_capture_of_copies(lane); });
         }
         if (ring != nullptr) ring->drain();
         for (const StagedCopy::Leaf& leaf : staged->leaves) {

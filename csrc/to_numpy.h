@@ -1,11 +1,23 @@
 #pragma once
 
+#include <string>
+
 typedef struct _object PyObject;
 
 namespace tnb {
 
-// The C function that is the public `to_numpy`, with the name, signature and help of the Python function `slow`. It
-// answers one plain tensor on the CPU without options by itself and calls `slow` for everything else.
-PyObject* make_to_numpy(PyObject* slow, const char* doc);
+class Engine;
+
+// C functions that are the public `to_numpy` and `to_numpy_async`, each with the name, signature and help of a Python
+// function `slow`. They answer one plain tensor without options by themselves, and call `slow` for everything else. New
+// references, or nullptr with a Python error set; what they are made with lives as long as the process.
+
+// Answers a tensor on the CPU.
+PyObject* make_to_numpy(PyObject* slow, const std::string& doc);
+
+// Answers a tensor on any device. `self` is the Python object that `engine` belongs to, and `transfer` makes what is
+// returned from what make_pending() gives.
+PyObject* make_to_numpy_async(PyObject* slow, const std::string& doc, PyObject* self, Engine& engine,
+                              PyObject* transfer);
 
 }  // namespace tnb

@@ -5,6 +5,7 @@
 #include <c10/core/StorageImpl.h>
 #include <c10/core/Stream.h>
 #include <c10/core/TensorImpl.h>
+#include <c10/util/SmallVector.h>
 
 #include <atomic>
 #include <cstdint>
@@ -41,10 +42,11 @@ struct Watched {
 // A flight without an event ends by land() or fail(), which whoever makes its copies calls.
 class Flight {
 public:
+    // Most often of one leaf.
     struct Cargo {
-        std::vector<c10::Storage> sources;
+        c10::SmallVector<c10::Storage, 1> sources;
         std::vector<HostBlock> blocks;
-        std::vector<Watched> watched;
+        c10::SmallVector<Watched, 1> watched;
     };
 
     // `completion` is recorded behind the copies.
@@ -88,7 +90,7 @@ private:
     static std::atomic<std::uint64_t> endings_;
 };
 
-// One submission: a flight for each device. Any thread may ask and wait.
+// One submission: a flight for each device. Any thread may ask and wait. Copies are of the same submission.
 class Transfer {
 public:
     void add(std::shared_ptr<Flight> flight) { flights_.push_back(std::move(flight)); }
@@ -108,7 +110,7 @@ public:
     void block(std::optional<c10::Stream> stream);
 
 private:
-    std::vector<std::shared_ptr<Flight>> flights_;
+    c10::SmallVector<std::shared_ptr<Flight>, 1> flights_;
 };
 
 }  // namespace tnb

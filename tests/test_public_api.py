@@ -169,8 +169,9 @@ def compiled(native: EngineChoice) -> dict[str, Any]:
         if isinstance(value, type):
             members = {key: member for key, member in vars(value).items() if not key.startswith("_")}
             found[name] = {key: arguments(member) for key, member in members.items()}
-            if "->" in vars(value)["__init__"].__doc__:  # a class without a constructor has one that raises
-                found[name]["__init__"] = arguments(vars(value)["__init__"])
+            constructor = vars(value).get("__init__")
+            if constructor is not None and "->" in constructor.__doc__:  # without one pybind11 has one that raises
+                found[name]["__init__"] = arguments(constructor)
         else:
             found[name] = arguments(value) if callable(value) else None
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from .dtypes import CARRIERS, NUMPY_DTYPES
 from .errors import LeafRefusedError, OutputRefusedError
 
 Array = np.ndarray[Any, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Finished:
@@ -96,7 +97,10 @@ class PythonEngine:
     def stats(self) -> dict[str, int]:
         return {"transfers": self._transfers, "unpooled_leaves": self._unpooled}
 
-    def front(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def front(self, function: _Function) -> _Function:
+        return function
+
+    def front_async(self, function: _Function, transfer: Callable[[Any], Any]) -> _Function:
         return function
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -27,6 +27,7 @@ from .dtypes import NUMPY_DTYPES
 from .errors import EngineUnavailableError
 
 Array = np.ndarray[Any, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
@@ -91,11 +92,14 @@ class Engine(Protocol):
     def stats(self) -> dict[str, int]:
         """The fields of :class:`~torch_np_bridge._stats.Stats` that this engine knows."""
 
-    def front(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def front(self, function: _Function) -> _Function:
         """The public form of ``function``, ``to_numpy`` of the default bridge: the same name, signature and help.
 
         An engine may answer the simplest call, one tensor without options, by itself and pass on all others.
         """
+
+    def front_async(self, function: _Function, transfer: Callable[[Pending], Any]) -> _Function:
+        """The same for ``to_numpy_async``; ``transfer`` makes what it returns, for a single tensor."""
 
 
 @dataclass(frozen=True)

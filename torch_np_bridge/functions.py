@@ -51,7 +51,7 @@ _to_numpy.__module__ = "torch_np_bridge"
 to_numpy = _default._engine.front(_to_numpy)
 
 
-def to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot: bool = False) -> Transfer:
+def _to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot: bool = False) -> Transfer:
     """Start copying a tree of tensors to the host and return at once.
 
     The copy runs on a stream of its own, after everything that was submitted to the current stream of each tensor's
@@ -75,6 +75,11 @@ def to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot
             Nothing was enqueued.
     """
     return _default.to_numpy_async(tree, dtype=dtype, out=out, snapshot=snapshot)
+
+
+_to_numpy_async.__name__ = _to_numpy_async.__qualname__ = "to_numpy_async"
+_to_numpy_async.__module__ = "torch_np_bridge"
+to_numpy_async = _default._engine.front_async(_to_numpy_async, Transfer)
 
 
 @overload

@@ -17,9 +17,10 @@ import torch
 
 from .engine import Array, Pending
 from .errors import SourceMutatedError
-from .trees import Structure
+from .trees import ONE_TENSOR, Structure
 
 _UNSET = object()
+_storing = threading.Lock()  # of results; one for all, since nothing is called under it
 _logger = logging.getLogger("torch_np_bridge")
 
 
@@ -31,13 +32,12 @@ class Transfer:
     and the Transfer at once. Any thread may wait, and every one gets the same objects.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_pending", "_result", "_structure")
+    __slots__ = ("__weakref__", "_pending", "_result", "_structure")
 
-    def __init__(self, pending: Pending, structure: Structure) -> None:
+    def __init__(self, pending: Pending, structure: Structure = ONE_TENSOR) -> None:
         self._pending = pending
         self._structure = structure
         self._result: Any = _UNSET
-        self._lock = threading.Lock()
 
     def done(self) -> bool:
         """Whether the copies have ended, well or with an error. Never waits."""
@@ -61,7 +61,7 @@ class Transfer:
         if self._result is _UNSET:
             # Rebuilding containers runs code of theirs, so not under the lock; the first result is everybody's.
             assembled = self._assemble(self._pending.arrays())
-            with self._lock:
+            with _storing:
                 if self._result is _UNSET:
                     self._result = assembled
         return self._result

@@ -1,0 +1,205 @@
+#include "pending.h"
+
+#include <Python.h>
+#include <torch/csrc/Stream.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "gil.h"
+#include "numpy_array.h"
+#include "process.h"
+#include "python_errors.h"
+#include "python_wait.h"
+#include "references.h"
+#include "warnings.h"
+
+namespace tnb {
+namespace {
+
+struct Pending {
+    PyObject_HEAD PyObject* self;  // of the engine: keeps it alive
+    Engine* engine;
+    Transfer transfer;
+    PyObject* arrays;
+};
+
+Pending& pending_at(PyObject* object) {
+    return *reinterpret_cast<Pending*>(object);
+}
+
+void dealloc(PyObject* object) {
+    Pending& pending = pending_at(object);
+    if (!pending.transfer.ended()) {
+        if (process_is_forked_child()) {
+            new Transfer(std::move(pending.transfer));  // it belongs to the parent
+        } else {
+            pending.engine->release_when_ended();
+        }
+    }
+    Py_XDECREF(pending.arrays);
+    pending.transfer.~Transfer();
+    Py_DECREF(pending.self);
+    Py_TYPE(object)->tp_free(object);
+}
+
+PyObject* done(PyObject* object, PyObject*) {
+    return translating_errors([object] {
+        bool ended = false;
+        {
+            const GilRelease release;
+            ended = pending_at(object).transfer.done();
+        }
+        return PyBool_FromLong(ended);
+    });
+}
+
+Clock::time_point deadline_in(double seconds) {
+    // Beyond a year a clock's arithmetic may overflow, and nobody can tell the difference.
+    constexpr double year = 365.0 * 24 * 3600;
+    if (seconds >= year) return Clock::time_point::max();
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+PyObject* wait(PyObject* object, PyObject* timeout) {
+    Clock::time_point deadline = Clock::time_point::max();
+    if (timeout != Py_None) {
+        const double seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
+        deadline = deadline_in(seconds);
+    }
+    return translating_errors([object, deadline]() -> PyObject* {
+        Transfer& transfer = pending_at(object).transfer;
+        const auto ended = wait_in_slices(deadline, [&transfer](auto slice) { return transfer.wait_until(slice); });
+        return ended.has_value() ? PyBool_FromLong(*ended) : nullptr;
+    });
+}
+
+PyObject* arrays(PyObject* object, PyObject*) {
+    return translating_errors([object] {
+        pending_at(object).transfer.rethrow_error();
+        Py_INCREF(pending_at(object).arrays);
+        return pending_at(object).arrays;
+    });
+}
+
+PyObject* mutated_leaf(PyObject* object, PyObject*) {
+    return translating_errors([object]() -> PyObject* {
+        const auto leaf = pending_at(object).transfer.mutated_leaf();
+        if (leaf.has_value()) return PyLong_FromSize_t(*leaf);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* add_done_callback(PyObject* object, PyObject* function) {
+    return translating_errors([object, function]() -> PyObject* {
+        auto notify = [kept = keep_alive(function)] { call(static_cast<PyObject*>(kept.get())); };
+        {
+            const GilRelease release;
+            const Pending& pending = pending_at(object);
+            pending.engine->when_ended(std::make_shared<Transfer>(pending.transfer), std::move(notify));
+        }
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* block_stream(PyObject* object, PyObject* stream) {
+    std::optional<c10::Stream> target;
+    if (stream != Py_None) {
+        if (!THPStream_Check(stream)) {
+            PyErr_SetString(PyExc_TypeError, "expected a torch.Stream or None");
+            return nullptr;
+        }
+        const auto* given = reinterpret_cast<THPStream*>(stream);
+        target = c10::Stream::unpack3(given->stream_id, static_cast<c10::DeviceIndex>(given->device_index),
+                                      static_cast<c10::DeviceType>(given->device_type));
+    }
+    return translating_errors([object, target]() -> PyObject* {
+        Transfer& transfer = pending_at(object).transfer;
+        const auto events = [&transfer](auto slice) { return transfer.wait_for_events(slice); };
+        if (!wait_in_slices(Clock::time_point::max(), events).has_value()) return nullptr;
+        {
+            const GilRelease release;
+            transfer.block(target);
+        }
+        Py_RETURN_NONE;
+    });
+}
+
+PyMethodDef methods[] = {
+    {"done", done, METH_NOARGS, "done(self) -> bool"},
+    {"wait", wait, METH_O, "wait(self, timeout: float | None) -> bool"},
+    {"arrays", arrays, METH_NOARGS, "arrays(self) -> list"},
+    {"mutated_leaf", mutated_leaf, METH_NOARGS, "mutated_leaf(self) -> int | None"},
+    {"add_done_callback", add_done_callback, METH_O, "add_done_callback(self, function: Callable) -> None"},
+    {"block_stream", block_stream, METH_O, "block_stream(self, stream: torch.Stream | None) -> None"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyTypeObject pending_type = [] {
+    PyTypeObject type{};
+    type.ob_base = PyVarObject{PyObject_HEAD_INIT(nullptr) 0};
+    type.tp_name = "torch_np_bridge._C.Pending";
+    type.tp_doc = "A submission of the native engine.";
+    type.tp_basicsize = sizeof(Pending);
+    type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    type.tp_dealloc = dealloc;
+    type.tp_free = PyObject_Free;
+    type.tp_methods = methods;
+    return type;
+}();
+
+// The array of one leaf, or the caller's own in its place.
+Reference array_for(HostValues values, PyObject* given) {
+    if (given == nullptr) return Reference(make_array(std::move(values)));
+    const auto* tensor = std::get_if<at::Tensor>(&values);
+    if (tensor != nullptr && !fill_array(given, *tensor)) return nullptr;
+    return new_reference(given);
+}
+
+// Where NumPy refuses an array, the end of what was made lets go of the copies that are under way.
+Reference make_pending(PyObject* self, Engine& engine, Submission submission, PyObject* out) {
+    auto* pending = PyObject_New(Pending, &pending_type);
+    if (pending == nullptr) return nullptr;
+    Reference made(reinterpret_cast<PyObject*>(pending));
+    pending->self = new_reference(self).release();
+    pending->engine = &engine;
+    new (&pending->transfer) Transfer(std::move(submission.transfer));
+    pending->arrays = PyList_New(static_cast<Py_ssize_t>(submission.values.size()));
+    if (pending->arrays == nullptr) return nullptr;
+    for (std::size_t index = 0; index < submission.values.size(); ++index) {
+        const auto place = static_cast<Py_ssize_t>(index);
+        PyObject* given = out == nullptr ? nullptr : PyList_GET_ITEM(out, place);
+        Reference array = array_for(std::move(submission.values[index]), given);
+        if (array == nullptr) return nullptr;
+        PyList_SET_ITEM(pending->arrays, place, array.release());
+    }
+    return made;
+}
+
+}  // namespace
+
+PyTypeObject* init_pending() {
+    return PyType_Ready(&pending_type) == 0 ? &pending_type : nullptr;
+}
+
+PyObject* start_transfer(PyObject* self, Engine& engine, at::ArrayRef<at::Tensor> tensors,
+                         at::ArrayRef<Destination> destinations, const SubmitOptions& options, PyObject* out) {
+    const KeptWarnings warnings;
+    Submission submission;
+    {
+        const GilRelease release;
+        submission = engine.submit(tensors, destinations, options);
+    }
+    Reference pending = make_pending(self, engine, std::move(submission), out);
+    if (pending == nullptr) return nullptr;
+    for (const std::string& text : warnings.texts()) {
+        if (PyErr_WarnEx(PyExc_UserWarning, text.c_str(), 1) != 0) return nullptr;
+    }
+    return pending.release();
+}
+
+}  // namespace tnb
