@@ -284,9 +284,9 @@ def test_a_failed_submit_is_not_counted(native: EngineChoice, fake: ModuleType, 
 
 def test_an_array_that_numpy_refuses(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     """The copies are under way by then: what they hold is let go of, in an idle program too."""
-    native_bridge.to_numpy(torch.ones(5000, device="fake"))
     torch.accelerator.synchronize()
     before = live(fake, native_bridge)[0]
+    native_bridge.to_numpy(torch.ones(5000, device="fake"))
     with fake.hold(), pytest.raises(ValueError, match="array is too big"):
         native_bridge.to_numpy_async([torch.ones(5000, device="fake"), torch.empty(0, 2**62)])
     wait_until(lambda: live(fake, native_bridge)[0] == before)
