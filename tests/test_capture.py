@@ -177,6 +177,22 @@ def test_a_call_on_a_captured_stream_is_refused(
     assert native_bridge.to_numpy(x)[0, 0] == first + 1
 
 
+@pytest.mark.skipif(not hasattr(torch.Stream, "is_capturing"), reason="expected torch 2.13 or newer")
+@pytest.mark.parametrize("submit", SUBMITS)
+def test_the_python_engine_refuses_too(fake: ModuleType, stream: torch.Stream, x: torch.Tensor, submit: str) -> None:
+    with tnb.Bridge(engine="python") as bridge:
+        bridge.to_numpy([x, x.t()[::2]])
+        before = bridge.stats(), fake.counters()
+        with fake.capture(stream) as captured:
+            with pytest.raises(
+                tnb.UnsupportedTensorError, match=r"expected a stream of fake:0 .* got one that is captured"
+            ):
+                SUBMITS[submit](bridge, x)
+            assert (bridge.stats(), fake.counters()) == before
+            assert fake.capture_status(captured.stream) == "active"
+        assert SUBMITS[submit](bridge, x) is not None
+
+
 @pytest.mark.usefixtures("asked")
 def test_the_copy_stream_may_be_the_one_that_is_captured(
     native_bridge: tnb.Bridge, fake: ModuleType, x: torch.Tensor

@@ -73,6 +73,7 @@ class PythonEngine:
                     raise LeafRefusedError(index)
             if out is not None:
                 _check(tensors, out, cast)
+            _refuse_captures(tensors)
             try:
                 # A mode of the dispatcher or a transform (fake tensors, torch.func.grad, …)
                 with _disable_current_modes(), torch._C._DisableFuncTorch():
@@ -111,6 +112,31 @@ def _check(tensors: Sequence[torch.Tensor], out: Sequence[Any], cast: Casts | No
     overlap = outputs.overlapping(tensors, out)
     if overlap is not None:
         raise OutputRefusedError(overlap)
+
+
+def _refuse_captures(tensors: Sequence[torch.Tensor]) -> None:
+    # The copy would fail, and end the capture.
+    devices = {tensor.device: index for index, tensor in reversed(list(enumerate(tensors))) if not tensor.is_cpu}
+    for device, index in devices.items():
+        if _is_capturing(device):
+            raise LeafRefusedError(
+                index,
+                f"expected a stream of {device} whose work runs, got one that is captured into a graph; capture "
+                "without the conversion and convert after the replay, or give the static output with snapshot=True "
+                "then",
+            )
+
+
+def _is_capturing(device: torch.device) -> bool:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_current_stream_capturing()
+    try:
+        stream = torch.accelerator.current_stream(device)
+    except (RuntimeError, ValueError):  # a device type without streams has none that is captured
+        return False
+    asked: Callable[[], bool] | None = getattr(stream, "is_capturing", None)  # from torch 2.13 on
+    return asked is not None and asked()
 
 
 def _convert(tensor: torch.Tensor, cast: Casts | None, fresh: bool) -> Array:
