@@ -22,6 +22,22 @@ PyTypeObject* type_of(TreeNode container) {
     return container == TreeNode::list ? &PyList_Type : container == TreeNode::tuple ? &PyTuple_Type : &PyDict_Type;
 }
 
+// Whether an object of this type can have the arrays for a container of the tree. For a dict that is one of the three
+// kinds that optree takes for each other. False, with a Python error set, where that cannot be known.
+bool serves_as(TreeNode container, PyTypeObject* type) {
+    if (type == type_of(container)) return true;
+    if (container != TreeNode::dict || PyType_IsSubtype(type, &PyDict_Type) == 0) return false;
+    if (type == &PyODict_Type) return true;
+    const Reference module(PyImport_ImportModule("collections"));
+    const Reference kind(module == nullptr ? nullptr : PyObject_GetAttrString(module.get(), "defaultdict"));
+    return kind.get() == reinterpret_cast<PyObject*>(type);
+}
+
+// The number of children of an object that serves.
+std::size_t size_of(PyObject* object) {
+    return static_cast<std::size_t>(PyDict_Check(object) != 0 ? PyDict_GET_SIZE(object) : Py_SIZE(object));
+}
+
 PyObject* item(PyObject* tuple, std::size_t index) {
     return PyTuple_GET_ITEM(tuple, static_cast<Py_ssize_t>(index));
 }
@@ -64,12 +80,11 @@ Reference make_container(TreeToken token, PyObject* held, std::size_t key, Refer
 // Appends the children of `object`, the first one last; false where it is not what the token says, or with a Python
 // error set. The keys of a dict begin at `key`.
 bool take_children(TreeToken token, PyObject* held, std::size_t key, PyObject* object, References& children) {
-    if (Py_TYPE(object) != type_of(token.node)) return false;
-    const bool is_dict = token.node == TreeNode::dict;
-    if ((is_dict ? PyDict_GET_SIZE(object) : Py_SIZE(object)) != static_cast<Py_ssize_t>(token.count)) return false;
+    if (!serves_as(token.node, Py_TYPE(object)) || size_of(object) != token.count) return false;
     for (std::size_t index = token.count; index-- > 0;) {
-        PyObject* child = is_dict ? PyDict_GetItemWithError(object, item(held, key + index))
-                                  : PySequence_Fast_GET_ITEM(object, static_cast<Py_ssize_t>(index));
+        PyObject* child = token.node == TreeNode::dict
+                              ? PyDict_GetItemWithError(object, item(held, key + index))
+                              : PySequence_Fast_GET_ITEM(object, static_cast<Py_ssize_t>(index));
         if (child == nullptr) return false;
         children.add(child);
     }
@@ -141,14 +156,13 @@ void TreeSkeleton::refuse(TreeToken token, PyObject* held, std::size_t key, std:
     const Reference where(root == nullptr ? nullptr : path_at(held, place, root.get()));
     if (where == nullptr) return;
     const char* const type = type_of(token.node)->tp_name;
-    const auto size = PyObject_Size(object);
-    if (Py_TYPE(object) != type_of(token.node)) {
+    if (!serves_as(token.node, Py_TYPE(object))) {
         PyErr_Format(PyExc_ValueError,
                      "%U: expected the structure of the tree, a %s, got a %s; build it with the same types",
                      where.get(), type, Py_TYPE(object)->tp_name);
-    } else if (size != static_cast<Py_ssize_t>(token.count)) {
-        PyErr_Format(PyExc_ValueError, "%U: expected the structure of the tree, a %s of %zu, got one of %zd",
-                     where.get(), type, token.count, size);
+    } else if (size_of(object) != token.count) {
+        PyErr_Format(PyExc_ValueError, "%U: expected the structure of the tree, a %s of %zu, got one of %zu",
+                     where.get(), type, token.count, size_of(object));
     } else {
         const Reference keys(
             PyTuple_GetSlice(held, static_cast<Py_ssize_t>(key), static_cast<Py_ssize_t>(key + token.count)));

@@ -1,5 +1,8 @@
 #include "tree_walk.h"
 
+#include <algorithm>
+#include <bit>
+
 namespace tnb {
 namespace {
 
@@ -11,7 +14,15 @@ public:
 
     void add(PyObject* child) { objects_.push_back(child); }
     // Those that are added from now on belong to the next container.
-    void begin() { begun_.push_back({objects_.size(), objects_.size()}); }
+    void begin(PyObject* container) { begun_.push_back({container, objects_.size(), objects_.size()}); }
+
+    // Whether `container` is known to be in itself. That is asked at some depths only, to cost next to nothing, and
+    // found before twice the depth is reached at which the loop closes.
+    bool is_inside_itself(PyObject* container) const {
+        return std::has_single_bit(depth()) && std::any_of(begun_.begin(), begun_.end(), [=](const Begun& other) {
+                   return other.container == container;
+               });
+    }
 
     // The next child of the innermost container that has one left; nullptr where none has.
     PyObject* next() {
@@ -26,6 +37,7 @@ public:
 
 private:
     struct Begun {
+        PyObject* container;
         std::size_t first;
         std::size_t next;
     };
@@ -46,7 +58,7 @@ public:
     }
 
     void add_container(TreeNode node, PyObject* container, Children& children) {
-        children.begin();
+        children.begin(container);
         if (node == TreeNode::dict) {
             tokens_.push_back({node, static_cast<std::size_t>(PyDict_GET_SIZE(container))});
             PyObject *key = nullptr, *value = nullptr;
@@ -99,7 +111,7 @@ std::optional<WalkedTree> TreeWalker::walk(PyObject* tree) const {
         }
         if (is_leaf(node)) {
             found.add_leaf(node, object);
-        } else if (children.depth() < levels_) {
+        } else if (children.depth() < levels_ && !children.is_inside_itself(object)) {
             found.add_container(node, object, children);
         } else {
             PyErr_SetNone(PyExc_RecursionError);

@@ -21,7 +21,7 @@ struct WalkedTree {
 class TreeWalker {
 public:
     // Objects of `tensor_class` and its subclasses are tensors, those of the classes `atoms` are kept. A tree of more
-    // than `levels` containers in each other is refused; so is one that contains itself.
+    // than `levels` containers in each other is refused; so is one that contains itself, before it fills the memory.
     TreeWalker(PyObject* tensor_class, const std::vector<PyObject*>& atoms, std::size_t levels);
 
     // Nothing with a Python error set: RecursionError without words, or MemoryError.

@@ -85,6 +85,18 @@ def convert():
 threading.Thread(target=convert, daemon=True).start()
 started.wait()
 """,
+    "with a thread that converts trees": """
+started = threading.Event()
+part, deep = x[::2], [x[:7]]
+for _ in range(100): deep = [x, {"in": (deep,)}]
+tree = {"a": x, "b": [part, (x, None, {"c": part})], 3: [part] * 100, "deep": deep, None: {}}
+def convert():
+    while True:
+        tnb.to_numpy(tree)
+        started.set()
+threading.Thread(target=convert, daemon=True).start()
+started.wait()
+""",
     "with a thread whose storage Python knows": """
 started = threading.Event()
 part = x[::2]

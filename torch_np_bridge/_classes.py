@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import threading
+import traceback
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
@@ -82,6 +83,7 @@ def flatten(objects: Any) -> tuple[list[Any], TreeSpec]:
     Raises:
         ContainerRefusedError: a container holds tensors and could not be made again with arrays.
         RecursionError: an object has more than LEVELS levels, or a container contains itself.
+        RuntimeError: a container was changed meanwhile.
     """
     if len(torch_pytree.SUPPORTED_NODES) != len(_torch_nodes):
         _look_at_torchs_nodes()
@@ -94,12 +96,26 @@ def flatten(objects: Any) -> tuple[list[Any], TreeSpec]:
             new.append(obj)
             return True
 
-        leaves, spec = optree.tree_flatten(objects, is_leaf=is_new, none_is_leaf=True, namespace=NAMESPACE)
+        try:
+            leaves, spec = optree.tree_flatten(objects, is_leaf=is_new, none_is_leaf=True, namespace=NAMESPACE)
+        except (IndexError, RuntimeError) as error:
+            if isinstance(error, RecursionError) or not _is_of_optree(error):
+                raise
+            raise RuntimeError(
+                "expected a tree that stays as it is while it is walked, got one that was changed meanwhile; convert a "
+                "copy of its containers"
+            ) from None
         if not new:
             return leaves, spec
         if not _look_at(set(map(type, new)) - {_Refused}):
             _raise_refusal(leaves, spec)
             return leaves, spec
+
+
+def _is_of_optree(error: Exception) -> bool:
+    """Whether optree itself misses what was there a moment ago, and no function of a container that it called."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "optree"
 
 
 def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:
@@ -237,6 +253,10 @@ def _unwrap(_: None, children: Iterable[Any]) -> Any:
 
 
 def _refuse(cls: type, instead: str) -> _Refused:
-    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    words = f"expected a container that can be made again with arrays, got a {name} with tensors; {instead}"
+    words = f"expected a container that can be made again with arrays, got a {name_of(cls)} with tensors; {instead}"
     return _Refused(cls, words)
+
+
+def name_of(cls: type) -> str:
+    """The name of a class in the words of errors."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -95,8 +95,9 @@ def container(cls: Any) -> Container:
         keys: Entries = ()
         detail = None
         if is_dict:
-            keys = entries = tuple(base.keys(obj))
-            children = [dict.__getitem__(obj, key) for key in keys]
+            pairs = list(base.items(obj))  # at once: another thread may take one away meanwhile
+            keys = entries = tuple(key for key, _ in pairs)
+            children = [value for _, value in pairs]
             if base is collections.defaultdict:
                 detail = _default_factory.__get__(obj)
         else:

@@ -7,15 +7,19 @@ structure holds the containers that it describes, or their tensors.
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import optree
 import torch
 
-from ._classes import LEVELS, NAMESPACE, ContainerRefusedError, TreeSpec
+from ._classes import LEVELS, NAMESPACE, ContainerRefusedError, TreeSpec, name_of
 from ._classes import flatten as flatten_others
 from ._walk import Skeleton, Walk
+
+# Kinds of dict that optree takes for each other in `out`.
+_DICTS = {dict, collections.OrderedDict, collections.defaultdict}
 
 
 class Structure(Protocol):
@@ -58,6 +62,7 @@ def flatten(tree: Any, walk: Walk) -> tuple[list[torch.Tensor], Structure]:
     Raises:
         TypeError: a container holds tensors and could not be made again with arrays; the message names its path.
         RecursionError: the tree is too deep, or a container contains itself.
+        RuntimeError: another thread, or code of its keys or classes, changed the tree meanwhile.
     """
     try:
         tensors, others, held, skeleton = walk(tree)
@@ -101,16 +106,42 @@ class _Others:
         leaves: list[Any] = self.spec.flatten_up_to(out)
         return [leaves[position] for position in self.positions]
 
-    def mismatch(self, out: list[Any]) -> tuple[int, str]:
-        """The index of an object that does not match, and why."""
-        for index, (expected, got) in enumerate(zip(self.spec.children(), out, strict=True)):
+    def mismatch(self, out: list[Any]) -> tuple[int, optree.PyTreeAccessor, str]:
+        """The index of an object that does not match, the steps to the container inside of it, and why."""
+        spec, got, steps = self.spec, out, optree.PyTreeAccessor()
+        while True:
+            level: Any = spec.one_level()
             try:
-                expected.flatten_up_to(got)
+                parts = level.flatten_up_to(got)
             except ValueError:
-                found = optree.tree_structure(got, none_is_leaf=True, namespace=NAMESPACE)
-                same = found.type is expected.type
-                return index, f"expected the structure of the tree, {expected}, got {found if same else type(got)}"
-        raise AssertionError("expected an object that does not match, got none")
+                return steps[0].entry, optree.PyTreeAccessor(steps[1:]), _difference(level, got)
+            for child, part, step in zip(spec.children(), parts, level.accessors(), strict=True):
+                if not _matches(child, part):
+                    spec, got, steps = child, part, steps + step
+                    break
+            else:
+                raise AssertionError("expected an object that does not match, got none")
+
+
+def _matches(spec: TreeSpec, got: Any) -> bool:
+    try:
+        spec.flatten_up_to(got)
+    except ValueError:
+        return False
+    return True
+
+
+def _difference(level: Any, got: Any) -> str:
+    """What was expected of a container, and what was got; its children are not looked at."""
+    expected = name_of(level.type)
+    if type(got) is not level.type and not {type(got), level.type} <= _DICTS:
+        return f"a {expected}, got a {name_of(type(got))}; build it with the same types"
+    children: list[Any] = optree.tree_flatten_one_level(got, none_is_leaf=True, namespace=NAMESPACE)[0]
+    if len(children) != level.num_children:
+        return f"a {expected} of {level.num_children}, got one of {len(children)}"
+    if type(got) in _DICTS:
+        return f"a {expected} with the keys {tuple(level.entries())!r}, got others"
+    return f"a {expected} that is the same in all but its arrays, got another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +166,9 @@ class _Tree:
         try:
             return targets + self.others.match(others)
         except ValueError:
-            index, words = self.others.mismatch(others)
-            where = self.skeleton.path_of_other(self.held, index, "out")
-            raise ValueError(f"{where}: {words}; build it with the same types") from None
+            index, steps, words = self.others.mismatch(others)
+            where = steps.codify(self.skeleton.path_of_other(self.held, index, "out"))
+            raise ValueError(f"{where}: expected the structure of the tree, {words}") from None
 
     def path(self, tensor: int) -> str:
         if self.others is None or tensor < self.found:
