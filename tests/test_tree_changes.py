@@ -31,6 +31,10 @@ class Leaf(metaclass=Watched):
     pass
 
 
+class Keyed(dict[Any, Any]):
+    pass
+
+
 class Key:
     """A key of a dict that is asked for its hash, and compared."""
 
@@ -74,7 +78,7 @@ CONTAINERS: dict[str, Callable[[], Any]] = {
     "OrderedDict": lambda: collections.OrderedDict(enumerate(items())),
     "defaultdict": lambda: collections.defaultdict(list, enumerate(items())),
     "Counter": lambda: collections.Counter(dict(enumerate(items()))),
-    "Counter of keys": lambda: collections.Counter({Key("k"): A, Key("l"): Leaf(), Key("m"): B}),
+    "dict subclass": lambda: Keyed({Key("k"): A, Key("l"): Leaf(), Key("m"): B}),
 }
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "cleared": lambda tree: tree.clear(),
