@@ -22,7 +22,7 @@ import optree
 import torch
 import torch.utils._pytree as torch_pytree
 
-from ._containers import Container, Entries, Step, can_be_made, comes_back, container, mapping_by_constructor
+from ._containers import Attribute, Container, Entries, Step, can_be_made, comes_back, container, mapping_by_constructor
 from ._contents import ATOMS, VIEWS_AND_SETS, holds_tensor, is_leaf_class
 
 TreeSpec: TypeAlias = optree.PyTreeSpec
@@ -208,14 +208,30 @@ def _register(cls: Any, made: Container) -> None:
 def _register_torch_node(cls: Any) -> None:
     node = torch_pytree.SUPPORTED_NODES[cls]
 
-    def take(obj: Any) -> tuple[Iterable[Any], Any]:
-        return node.flatten_fn(obj)
+    def take(obj: Any) -> tuple[list[Any], Any, Entries]:
+        if node.flatten_with_keys_fn is None:
+            children, context = node.flatten_fn(obj)
+            return children, context, tuple(range(len(children)))
+        pairs, context = node.flatten_with_keys_fn(obj)
+        return [child for _, child in pairs], context, tuple(_entry(key) for key, _ in pairs)
 
     def make(context: Any, children: Iterable[Any]) -> Any:
         return node.unflatten_fn(list(children), context)
 
     _registered.add(cls)
-    optree.register_pytree_node(cls, take, make, namespace=NAMESPACE)
+    optree.register_pytree_node(cls, take, make, path_entry_type=Step, namespace=NAMESPACE)
+
+
+def _entry(key: Any) -> Any:
+    """What torch calls a child."""
+    match key:
+        case torch_pytree.MappingKey():
+            return key.key
+        case torch_pytree.SequenceKey():
+            return key.idx
+        case torch_pytree.GetAttrKey():
+            return Attribute(key.name)
+    return key
 
 
 def _kept_or_refused(instead: str) -> Container:
