@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,8 @@ COUNTS = (1, 10, 100, 1000, 10_000)
 SIZES = {"64 B": 64, "16 KiB": 16 << 10, "1 MiB": MIB}
 MOST = 128 * MIB  # of one tree
 JUDGED, LIMIT = (1000, 256), 0.25
+SHARING = 64  # leaves that share a block, and the sizes up to that of the largest which do
+SHARED = tuple(size << 10 for size in (1, 4, 16, 64))
 FEW, MANY, STEADY = 100, 10_000, 1.1
 Tree = dict[str, torch.Tensor]
 Convert = Callable[[Tree], Mapping[str, Any]]
@@ -48,6 +51,8 @@ def measure(device: torch.device, quick: bool) -> Measured:
         for count in COUNTS[:3] if quick else COUNTS:
             if count * size <= (MIB if quick else MOST):
                 figures += compare(f"{count:,} × {label}", make_tree(count, size, device), max(2, runs // 4))[1]
+    for size in SHARED[:1] if quick else SHARED:
+        figures += own_blocks(make_tree(SHARING, size, device), size, runs)
     notes = [f"Trees of at most {MOST // MIB} MiB; {runs} runs in turns of the judged one, {runs // 4} of the others."]
     try:
         counter = InstructionCounter()
@@ -79,6 +84,22 @@ def compare(case: str, tree: Tree, runs: int) -> tuple[float, list[Figure]]:
     share = harness.ratio(case, seconds, PACKED, LOOP, "time")
     beside = harness.ratio(case, seconds, ONE_BY_ONE, LOOP, "time")
     return share.value, [share, beside, *harness.times(case, seconds, "time", "µs")]
+
+
+def own_blocks(tree: Tree, size: int, runs: int) -> list[Figure]:
+    """What a leaf costs in a block of its own, which `copy=True` gives it, and in one that is shared."""
+    calls = max(1, 20_000 // SHARING // (size >> 10))
+    ways = {
+        "shared": timed(tnb.to_numpy, tree, calls, packer=False),
+        "of its own": timed(partial(tnb.to_numpy, copy=True), tree, calls, packer=False),
+    }
+    seconds = harness.turns(ways, runs)
+    case = f"{SHARING} × {size >> 10} KiB"
+    shared, own = (min(seconds[way]) / SHARING * 1e6 for way in ways)
+    return [
+        Figure(case, "time a leaf, in a block that is shared, the best run", shared, "µs"),
+        Figure(case, "time a leaf, in a block of its own, the best run", own, "µs"),
+    ]
 
 
 def timed(convert: Convert, tree: Tree, calls: int, *, packer: bool) -> Callable[[], float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import Array, assert_same_array, torchs_answer
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import Case, cases
 
@@ -104,6 +104,22 @@ def test_trees(bridges: list[tnb.Bridge], device: str, tree: Any, dtype: Any) ->
             bridge.to_numpy_async(source, dtype=dtype, out=out, snapshot=snapshot).result()
             for got, expected in zip(arrays_of(out), arrays_of(fresh), strict=True):
                 assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.usefixtures("packing")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(drawn=st.lists(st.sampled_from(DTYPES).flatmap(cases), min_size=2, max_size=20), dtype=wishes)
+def test_trees_by_both_ways_to_copy_their_leaves(accelerator: str, drawn: list[Case], dtype: Any) -> None:
+    """Packed by one launch where the device type has a packer that takes them, and one by one."""
+    tree = {"lists": [[case.build(accelerator)] for case in drawn], "last": drawn[0].build(accelerator)}
+
+    def answer(tensor: torch.Tensor) -> Array:
+        return torchs_answer(tensor, wanted(dtype, tensor.dtype))
+
+    expected = mapped(tree, torch.Tensor, answer)
+    with tnb.Bridge(engine="native") as bridge:
+        assert_same_tree(bridge.to_numpy(tree, dtype=dtype), expected)
+        assert_same_tree(bridge.to_numpy_async(tree, dtype=dtype, snapshot=True).result(), expected)
 
 
 @settings(deadline=None, max_examples=40)

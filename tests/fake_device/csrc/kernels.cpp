@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -24,11 +25,38 @@ char* host_address(void* seen_by_device) {
     return reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(seen_by_device) - mapping);
 }
 
+using CopyItem = void (*)(const char* from, char* to, size_t itemsize);
+
+void as_it_is(const char* from, char* to, size_t itemsize) {
+    std::memcpy(to, from, itemsize);
+}
+
+template <class Source, class Destination>
+void cast(const char* from, char* to, size_t /*itemsize*/) {
+    Source value;
+    std::memcpy(&value, from, sizeof value);
+    const auto result = static_cast<Destination>(value);
+    std::memcpy(to, &result, sizeof result);
+}
+
+// How the kernel copies an item of one type to one of the other; nullptr where it does not. Of the casts it has two,
+// of whose every bit there is but one answer.
+CopyItem copy_of(int source_type, int destination_type) {
+    const auto source = static_cast<c10::ScalarType>(source_type);
+    const auto destination = static_cast<c10::ScalarType>(destination_type);
+    if (source == destination) return source == c10::ScalarType::ComplexDouble ? nullptr : as_it_is;
+    if (source == c10::ScalarType::BFloat16 && destination == c10::ScalarType::Float) return cast<c10::BFloat16, float>;
+    if (source == c10::ScalarType::Int && destination == c10::ScalarType::Byte) return cast<int32_t, uint8_t>;
+    return nullptr;
+}
+
 // One tensor, as the kernel has it: what describes it need not outlive the launch.
 struct Leaf {
     const char* source;
     char* destination;
     size_t itemsize;
+    size_t source_itemsize;
+    CopyItem copy_item;
     std::vector<int64_t> sizes;
     std::vector<int64_t> source_strides;
     std::vector<int64_t> destination_strides;
@@ -43,7 +71,7 @@ struct Leaf {
     }
 
     void copy() const {
-        if (source_strides == destination_strides) {
+        if (source_strides == destination_strides && copy_item == as_it_is) {
             std::memcpy(destination, source, bytes());
         } else {
             copy(0, source, destination);
@@ -52,12 +80,13 @@ struct Leaf {
 
     void copy(size_t dim, const char* from, char* to) const {
         if (dim == sizes.size()) {
-            std::memcpy(to, from, itemsize);
+            copy_item(from, to, itemsize);
             return;
         }
+        const int64_t step = static_cast<int64_t>(source_itemsize) * source_strides[dim];
+        const int64_t destination_step = static_cast<int64_t>(itemsize) * destination_strides[dim];
         for (int64_t index = 0; index < sizes[dim]; ++index) {
-            const auto step = static_cast<int64_t>(itemsize) * index;
-            copy(dim + 1, from + step * source_strides[dim], to + step * destination_strides[dim]);
+            copy(dim + 1, from + step * index, to + destination_step * index);
         }
     }
 };
@@ -69,7 +98,9 @@ Leaf taken(const tnb_pack_leaf& leaf, int device) {
     const auto list = [&leaf](const int64_t* numbers) { return std::vector<int64_t>(numbers, numbers + leaf.rank); };
     Leaf result{worker_address(leaf.source),
                 host_address(leaf.destination),
+                c10::elementSize(static_cast<c10::ScalarType>(leaf.destination_type)),
                 c10::elementSize(static_cast<c10::ScalarType>(leaf.source_type)),
+                copy_of(leaf.source_type, leaf.destination_type),
                 list(leaf.sizes),
                 list(leaf.source_strides),
                 list(leaf.destination_strides)};
@@ -101,7 +132,7 @@ void* device_address(void* page_locked) {
 }
 
 bool packs(int source_type, int destination_type) {
-    return source_type == destination_type && source_type != static_cast<int>(c10::ScalarType::ComplexDouble);
+    return copy_of(source_type, destination_type) != nullptr;
 }
 
 void pack(const tnb_pack_leaf* leaves, size_t count, Stream& stream) {
