@@ -16,10 +16,10 @@ namespace tnb {
 struct PackPlan {
     // What one array can keep alive is this many of its like.
     static constexpr std::size_t leaves_per_block = 64;
-    // Above this each leaf has a block of its own: what that costs the host is little against the microsecond that a bus
-    // of 55 GB/s needs for so many bytes, and 64 of them would be more than 4 MiB. Measured by bench_tree on a Xeon with
-    // the simulated accelerator, so not on a GPU: 0.1 to 0.3 µs a leaf, from 1 to 64 KiB. Up to what size one launch is
-    // faster than copies has to be measured on a GPU; till then it is the same.
+    // Above this each leaf has a block of its own: what that costs the host is little against the microsecond that a
+    // bus of 55 GB/s needs for so many bytes, and 64 of them would be more than 4 MiB. Measured by bench_tree on a Xeon
+    // with the simulated accelerator, so not on a GPU: 0.1 to 0.3 µs a leaf, from 1 to 64 KiB. Up to what size one
+    // launch is faster than copies has to be measured on a GPU; till then it is the same.
     static constexpr std::size_t largest_shared_leaf = std::size_t{64} << 10;
 
     struct Place {
