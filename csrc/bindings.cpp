@@ -24,6 +24,7 @@
 #include "pending.h"
 #include "process.h"
 #include "python_wait.h"
+#include "shortfalls.h"
 #include "storage.h"
 #include "to_numpy.h"
 #include "tree_bindings.h"
@@ -175,11 +176,15 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("exchange_capture_mode", interface.exchange_capture_mode);
     take("lock_pages", interface.lock_pages);
     take("unlock_pages", interface.unlock_pages);
+    take("allocate_pages", interface.allocate_pages);
+    take("free_pages", interface.free_pages);
+    take("is_page_locked", interface.is_page_locked);
     take("copy_to_host", interface.copy_to_host);
     take("describe_error", interface.describe_error);
     take("clear_error", interface.clear_error);
     take("packs", interface.packs);
     take("pack", interface.pack);
+    take("why_no_kernels", interface.why_no_kernels);
     take("device_address", interface.device_address);
     if (!functions.empty()) {
         throw py::value_error("expected names of functions in csrc/device.h, got " + functions.begin()->first);
@@ -222,6 +227,7 @@ PYBIND11_MODULE(_C, module) {
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
     module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));
     module.def("kernels", &tnb::kernels);
+    module.def("lack_of_page_locking", &tnb::lack_of_page_locking);
     module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());
     module.attr("BUILT_FOR_TORCH") = TNB_BUILT_FOR_TORCH;
 }

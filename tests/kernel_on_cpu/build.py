@@ -19,7 +19,9 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 _SHIM = Path(__file__).parent / "csrc"
 _BUILD = _ROOT / "build" / "kernel_on_cpu"
-_KERNELS = tuple(_ROOT / "csrc" / "cuda" / name for name in ("pack.cu", "launch_plan.cu"))
+_KERNELS = tuple(_ROOT / "csrc" / "cuda" / name for name in ("pack.cu", "launch_plan.cu", "driver.cu"))
+# The simulated accelerator's, for the runtime that asks it.
+_C_API = _ROOT / "tests" / "fake_device" / "csrc" / "c_api.h"
 
 _FLAGS = (
     "-std=c++20", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
@@ -55,7 +57,8 @@ def _digest(parts: Iterable[str | bytes]) -> str:
 
 def _headers() -> str:
     folders = (_ROOT / "csrc", _ROOT / "csrc" / "cuda", _SHIM, _SHIM / "stand_ins")
-    return _digest(header.read_bytes() for folder in folders for header in sorted(folder.glob("*.h")))
+    headers = [header for folder in folders for header in sorted(folder.glob("*.h"))]
+    return _digest(header.read_bytes() for header in [*headers, _C_API])
 
 
 def _run(command: list[str]) -> None:

@@ -88,16 +88,18 @@ def test_another_current_device_is_refused(kernels: Kernels) -> None:
     assert driver.errors_cleared == 0
 
 
-@pytest.mark.parametrize("question", ["device_error", "version_error"])
+@pytest.mark.parametrize("question", ["current_device", "driver_version"])
 @pytest.mark.parametrize("code", [35, 209])
 def test_an_error_before_the_launch_is_the_answer_and_is_cleared(kernels: Kernels, question: str, code: int) -> None:
-    driver = kernels.reset(**{question: code})
+    driver = kernels.reset()
+    driver.fail(question, code)
     assert kernels.pack_unwatched(dense_tree(1).leaves) == code
     assert (driver.launches, driver.errors_cleared) == (0, 1)
 
 
 def test_an_error_of_a_launch_ends_the_call(kernels: Kernels) -> None:
-    driver = kernels.reset(launch_error=222, launches_before_error=1)
+    driver = kernels.reset(launches_before_error=1)
+    driver.fail("launch", 222)
     assert kernels.pack_unwatched(dense_tree(2000).leaves) == 222
     assert (driver.launches, driver.errors_cleared) == (1, 1)
 
