@@ -26,6 +26,7 @@
 #include "python_wait.h"
 #include "shortfalls.h"
 #include "storage.h"
+#include "timed_copies.h"
 #include "to_numpy.h"
 #include "tree_bindings.h"
 
@@ -158,6 +159,18 @@ py::dict stats(Engine& engine) {
                     "unpooled_leaves"_a = stats.leaves_unpooled);
 }
 
+py::tuple timed_copies(const std::vector<at::Tensor>& tensors, const std::string& way, unsigned blocks,
+                       unsigned threads) {
+    const std::map<std::string, CopyWay> ways = {
+        {"each", CopyWay::each}, {"mapped", CopyWay::mapped}, {"staged", CopyWay::staged}};
+    TimedCopies timed;
+    {
+        const GilRelease release;
+        timed = time_copies(tensors, ways.at(way), blocks, threads);
+    }
+    return py::make_tuple(timed.seconds, timed.arrived);
+}
+
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
     for (const auto& [torch_dtype, dtype] : rows) {
         set_numpy_dtype(take_dtype(torch_dtype), dtype.ptr());
@@ -184,6 +197,7 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("clear_error", interface.clear_error);
     take("packs", interface.packs);
     take("pack", interface.pack);
+    take("pack_in_shape", interface.pack_in_shape);
     take("why_no_kernels", interface.why_no_kernels);
     take("device_address", interface.device_address);
     if (!functions.empty()) {
@@ -226,6 +240,8 @@ PYBIND11_MODULE(_C, module) {
     tnb::bind_trees(module);
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
     module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));
+    module.def("time_copies", &tnb::timed_copies, py::arg("tensors"), py::arg("way"), py::arg("blocks"),
+               py::arg("threads"));
     module.def("kernels", &tnb::kernels);
     module.def("lack_of_page_locking", &tnb::lack_of_page_locking);
     module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());

@@ -47,6 +47,9 @@ struct DeviceInterface {
     // Enqueue the copies of all leaves, each on lines of its own or between bytes that stay as they are, on a stream of
     // the device, which is the thread's current one.
     int (*pack)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream) = nullptr;
+    // The same in at most so many blocks of so many threads, to measure which are best.
+    int (*pack_in_shape)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream, unsigned blocks,
+                         unsigned threads) = nullptr;
     // Where pack() answered so because no kernel runs on the device, nothing was enqueued: why, else null.
     const char* (*why_no_kernels)(int status) = nullptr;
     // *address becomes where the device, which is the thread's current one, sees page-locked memory of the host.

@@ -76,13 +76,17 @@ def _object(source: Path, settings: list[str], headers: str) -> Path:
     return target
 
 
-def library_path(*, sanitized: bool) -> Path:
-    """The library, built if it is not there yet; `sanitized` is for a process in `sanitized_environment()`."""
+def library_path(*, sanitized: bool = False, toolkit: int | None = None) -> Path:
+    """The library, built if it is not there yet.
+
+    `sanitized` is for a process in `sanitized_environment()`, `toolkit` the CUDA that it is compiled as by.
+    """
     found = compiler()
     if found is None:
         raise BuildError("expected the C++ compiler g++, or one named by CXX; found none")
     flags = SANITIZER if sanitized else ()
-    settings = [found, *_FLAGS, *flags, *_includes()]
+    version = [] if toolkit is None else [f"-DCUDART_VERSION={toolkit}"]
+    settings = [found, *_FLAGS, *flags, *version, *_includes()]
     headers = _headers()
     contents = (source.read_bytes() for source in _sources())
     target = _BUILD / f"kernel_on_cpu-{_digest([*settings, headers, *contents])}.so"

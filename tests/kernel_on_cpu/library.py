@@ -150,6 +150,15 @@ class Kernels:
         del kept
         return code
 
+    def pack_in_shape(self, leaves: Sequence[Leaf], blocks: int, threads: int) -> int:
+        """The same in a grid of so many blocks and threads at most."""
+        described, kept = _describe(leaves)
+        code: int = self.library.tnb_cuda_pack_in_shape(
+            described, ctypes.c_size_t(len(leaves)), 0, None, ctypes.c_uint(blocks), ctypes.c_uint(threads)
+        )
+        del kept
+        return code
+
     def gather(self, leaf: Leaf, *, wide: bool) -> None:
         """Copies a leaf by the index arithmetic alone, item by item, without a kernel; `wide`: in 64 bits anyway."""
         described, kept = _describe([leaf])
@@ -173,15 +182,15 @@ class Kernels:
 
 
 @cache
-def kernels(*, sanitized: bool = False) -> Kernels:
-    """The library of this process."""
-    return Kernels(library_path(sanitized=sanitized))
+def kernels(*, sanitized: bool = False, toolkit: int | None = None) -> Kernels:
+    """The library of this process, as compiled by a toolkit of that version."""
+    return Kernels(library_path(sanitized=sanitized, toolkit=toolkit))
 
 
 @cache
 def connected_kernels() -> Kernels:
     """A library of its own, for whose runtime a simulated accelerator is to answer."""
-    path = library_path(sanitized=False)
+    path = library_path()
     with tempfile.TemporaryDirectory() as folder:
         return Kernels(Path(shutil.copy(path, folder)))
 

@@ -11,6 +11,7 @@ import pytest
 from .check import Tree, run_tree
 from .layouts import Layout, contiguous, random_layout
 from .library import Kernels, Leaf
+from .library import kernels as library
 
 LARGE, SMALL = 32764, 4000  # bytes of arguments, with a driver of CUDA 12.1 and with an older one
 ROUND = 2048
@@ -34,6 +35,30 @@ def test_as_few_launches_as_the_arguments_of_the_driver_allow(
     assert driver.launches == launches
     assert driver.argument_bytes <= (LARGE if version >= 12010 else SMALL)
     assert driver.threads == 32 * WARPS_A_BLOCK
+
+
+@pytest.mark.parametrize(("toolkit", "launches"), [(12000, 7), (12010, 2)])
+def test_no_more_arguments_than_the_toolkit_compiles(kernels: Kernels, toolkit: int, launches: int) -> None:
+    """Whatever the driver takes: an older nvcc refuses a kernel with more."""
+    older = library(toolkit=toolkit)
+    driver = older.reset(version=13000)
+    run_tree(older, dense_tree(1000), np.random.default_rng(0))
+    assert driver.launches == launches
+    assert (driver.argument_bytes <= SMALL) == (toolkit == 12000)
+
+
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 32), (3, 64), (64, 128), (32, 256), (256, 32)])
+def test_a_grid_of_any_shape_that_fits(kernels: Kernels, blocks: int, threads: int) -> None:
+    tree = dense_tree(300, floats=3000)
+    assert kernels.pack_in_shape(tree.leaves, blocks, threads) == 0
+    assert (kernels.driver.blocks, kernels.driver.threads) == (blocks, threads)
+    assert not tree.differences()
+
+
+@pytest.mark.parametrize(("blocks", "threads"), [(0, 32), (1, 0), (1, 48), (1, 512), (33, 256), (257, 32)])
+def test_no_other_shape(kernels: Kernels, blocks: int, threads: int) -> None:
+    assert kernels.pack_in_shape(dense_tree(1).leaves, blocks, threads) == 1
+    assert kernels.driver.launches == 0
 
 
 @pytest.mark.parametrize("version", [12000, 13000])

@@ -10,12 +10,10 @@
 
 #include "shim.h"
 
-thread_local GridIndex blockIdx, threadIdx;
+thread_local GridIndex blockIdx, blockDim{1}, threadIdx;
 
 namespace kernel_on_cpu {
 namespace {
-
-thread_local std::uint32_t threads_of_block = 1;
 
 Launcher launch_elsewhere = nullptr;
 
@@ -44,7 +42,7 @@ void run_grid(const void* kernel, std::uint32_t blocks, std::uint32_t threads, c
     std::mt19937 random(seed);
     std::shuffle(order.begin(), order.end(), random);
     const auto entry = reinterpret_cast<void (*)(const void*)>(const_cast<void*>(kernel));
-    threads_of_block = threads;
+    blockDim = {threads};
     for (const std::uint32_t next : order) {
         blockIdx = {next / threads};
         threadIdx = {next % threads};
@@ -72,7 +70,7 @@ int launch_grid(const void* kernel, std::uint32_t blocks, std::uint32_t threads,
 }
 
 std::uint32_t thread_of_grid() {
-    return blockIdx.x * threads_of_block + threadIdx.x;
+    return blockIdx.x * blockDim.x + threadIdx.x;
 }
 
 }  // namespace kernel_on_cpu
