@@ -24,7 +24,7 @@ def dense_tree(count: int, floats: int = 16) -> Tree:
 
 @pytest.mark.parametrize(
     ("count", "version", "launches"),
-    [(1, 13000, 1), (153, 12000, 1), (154, 12000, 2), (512, 12010, 1), (513, 12010, 2), (1000, 13000, 2),
+    [(1, 13000, 1), (153, 12000, 1), (154, 12000, 2), (640, 12010, 1), (641, 12010, 2), (1000, 13000, 2),
      (1000, 11080, 7)],
 )  # fmt: skip
 def test_as_few_launches_as_the_arguments_of_the_driver_allow(
@@ -62,7 +62,7 @@ def test_no_other_shape(kernels: Kernels, blocks: int, threads: int) -> None:
 
 
 @pytest.mark.parametrize("version", [12000, 13000])
-@pytest.mark.parametrize("count", [1, 100, 511, 513, 1000, 1300])
+@pytest.mark.parametrize("count", [1, 100, 639, 641, 1000, 1300])
 def test_a_split_tree_is_whole(kernels: Kernels, version: int, count: int) -> None:
     """Leaves of all kinds and lengths of records, so that launches end at different ones."""
     rng = np.random.default_rng(count)
