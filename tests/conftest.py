@@ -175,6 +175,15 @@ def packer(fake: ModuleType) -> ModuleType:
 
 
 @pytest.fixture
+def cuda_entries(fake: ModuleType) -> Any:
+    """All that is CUDA's for the fake accelerator, the kernel too; what its runtime is asked, and answers."""
+    require("native")
+    if import_module("kernel_on_cpu.build").compiler() is None:
+        pytest.skip("expected the C++ compiler g++, or one named by CXX; found none")
+    return fake_driver().register_cuda()
+
+
+@pytest.fixture
 def bridge(engine: EngineChoice) -> Iterator[tnb.Bridge]:
     """A bridge of the engine, with a pool of its own."""
     with tnb.Bridge(engine=engine) as opened:

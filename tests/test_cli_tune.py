@@ -6,9 +6,9 @@ import re
 from types import ModuleType
 from typing import Any
 
-import fake_driver
 import pytest
 import torch
+from kernel_on_cpu.library import Kernels
 
 from torch_np_bridge.__main__ import main
 from torch_np_bridge.cli import tune
@@ -46,9 +46,8 @@ def test_without_the_native_engine_it_is_refused(
 
 
 def test_it_measures_each_way_and_prints_the_table(
-    native: EngineChoice, fake: ModuleType, capsys: pytest.CaptureFixture[str]
+    cuda_entries: Kernels, fake: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kernels = fake_driver.register_cuda()
     fake.reset_counters()
     assert main(["bench", "--tune", "--quick", "--device", "fake", "--load", "fake_device"]) == 0
     said = capsys.readouterr().out
@@ -56,13 +55,12 @@ def test_it_measures_each_way_and_prints_the_table(
     assert re.search(r"MAX_BLOCKS = \d+;\n  inline constexpr unsigned THREADS = (64|128|256);", said)
     assert "largest_shared_leaf = " in said
     assert "The device is simulated" in said
-    assert kernels.driver.launches > 0
+    assert cuda_entries.driver.launches > 0
     assert (fake.last_error(), fake.counters().stream_synchronizes) == (None, 0)
 
 
 @pytest.mark.parametrize("shape", tune.SHAPES, ids=str)
-def test_every_shape_is_one_that_the_kernel_takes(native: EngineChoice, fake: ModuleType, shape: Shape) -> None:
-    kernels = fake_driver.register_cuda()
+def test_every_shape_is_one_that_the_kernel_takes(cuda_entries: Kernels, shape: Shape) -> None:
     tensors = [torch.arange(index, index + 800).to("fake") for index in range(20)]
     torch.accelerator.synchronize()
     module: Any = extension().module
@@ -71,23 +69,19 @@ def test_every_shape_is_one_that_the_kernel_takes(native: EngineChoice, fake: Mo
         assert seconds > 0
         for row, tensor in zip(arrived.view(20, -1), tensors, strict=True):
             assert torch.equal(row[: tensor.nbytes].view(torch.int64), tensor.cpu())
-    assert kernels.driver.threads == shape.threads
-    assert kernels.driver.blocks <= shape.blocks
+    assert cuda_entries.driver.threads == shape.threads
+    assert cuda_entries.driver.blocks <= shape.blocks
 
 
-def test_an_error_of_the_driver_is_a_refusal(
-    native: EngineChoice, fake: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake_driver.register_cuda().driver.fail("launch", 209)
+def test_an_error_of_the_driver_is_a_refusal(cuda_entries: Kernels, capsys: pytest.CaptureFixture[str]) -> None:
+    cuda_entries.driver.fail("launch", 209)
     assert "expected the driver to copy tensors of fake:0, got status 209" in refusal(
         capsys, "--quick", "--device", "fake"
     )
 
 
-def test_wrong_bytes_end_it(
-    native: EngineChoice, fake: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_driver.register_cuda()
+@pytest.mark.usefixtures("cuda_entries")
+def test_wrong_bytes_end_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "equal", lambda *_: False)
     assert main(["bench", "--tune", "--quick", "--device", "fake"]) == 1
     assert "FAILED: expected the bytes of the tensors, got others by the way" in capsys.readouterr().out

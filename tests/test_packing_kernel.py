@@ -41,9 +41,9 @@ DTYPES = sorted(NUMPY_DTYPES, key=str)
 
 
 @pytest.fixture
-def cuda(fake: ModuleType, native: EngineChoice) -> Kernels:
+def cuda(cuda_entries: Kernels) -> Kernels:
     """What CUDA's entries and the kernel ask, and are answered."""
-    return fake_driver.register_cuda()
+    return cuda_entries
 
 
 @pytest.fixture(autouse=True)
