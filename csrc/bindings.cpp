@@ -24,7 +24,9 @@
 #include "pending.h"
 #include "process.h"
 #include "python_wait.h"
+#include "shortfalls.h"
 #include "storage.h"
+#include "timed_copies.h"
 #include "to_numpy.h"
 #include "tree_bindings.h"
 
@@ -157,6 +159,18 @@ py::dict stats(Engine& engine) {
                     "unpooled_leaves"_a = stats.leaves_unpooled);
 }
 
+py::tuple timed_copies(const std::vector<at::Tensor>& tensors, const std::string& way, unsigned blocks,
+                       unsigned threads) {
+    const std::map<std::string, CopyWay> ways = {
+        {"each", CopyWay::each}, {"mapped", CopyWay::mapped}, {"staged", CopyWay::staged}};
+    TimedCopies timed;
+    {
+        const GilRelease release;
+        timed = time_copies(tensors, ways.at(way), blocks, threads);
+    }
+    return py::make_tuple(timed.seconds, timed.arrived);
+}
+
 void set_dtypes(const std::vector<std::pair<py::object, py::object>>& rows) {
     for (const auto& [torch_dtype, dtype] : rows) {
         set_numpy_dtype(take_dtype(torch_dtype), dtype.ptr());
@@ -175,11 +189,16 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("exchange_capture_mode", interface.exchange_capture_mode);
     take("lock_pages", interface.lock_pages);
     take("unlock_pages", interface.unlock_pages);
+    take("allocate_pages", interface.allocate_pages);
+    take("free_pages", interface.free_pages);
+    take("is_page_locked", interface.is_page_locked);
     take("copy_to_host", interface.copy_to_host);
     take("describe_error", interface.describe_error);
     take("clear_error", interface.clear_error);
     take("packs", interface.packs);
     take("pack", interface.pack);
+    take("pack_in_shape", interface.pack_in_shape);
+    take("why_no_kernels", interface.why_no_kernels);
     take("device_address", interface.device_address);
     if (!functions.empty()) {
         throw py::value_error("expected names of functions in csrc/device.h, got " + functions.begin()->first);
@@ -221,7 +240,10 @@ PYBIND11_MODULE(_C, module) {
     tnb::bind_trees(module);
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));
     module.def("register_device", &tnb::register_functions, py::arg("type"), py::arg("functions"));
+    module.def("time_copies", &tnb::timed_copies, py::arg("tensors"), py::arg("way"), py::arg("blocks"),
+               py::arg("threads"));
     module.def("kernels", &tnb::kernels);
+    module.def("lack_of_page_locking", &tnb::lack_of_page_locking);
     module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());
     module.attr("BUILT_FOR_TORCH") = TNB_BUILT_FOR_TORCH;
 }

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "copy_lane.h"
+#include "shortfalls.h"
 #ifdef TNB_WITH_KERNELS
 #include "cuda/driver.h"
 #endif
@@ -49,9 +50,16 @@ DeviceInterface own_interface(c10::DeviceType type) {
                 .exchange_capture_mode = tnb_cuda_exchange_capture_mode,
                 .lock_pages = tnb_cuda_lock_pages,
                 .unlock_pages = tnb_cuda_unlock_pages,
+                .allocate_pages = tnb_cuda_allocate_pages,
+                .free_pages = tnb_cuda_free_pages,
+                .is_page_locked = tnb_cuda_is_page_locked,
                 .copy_to_host = tnb_cuda_copy_to_host,
                 .describe_error = tnb_cuda_describe_error,
-                .clear_error = tnb_cuda_clear_error};
+                .packs = tnb_cuda_packs,
+                .pack = tnb_cuda_pack,
+                .pack_in_shape = tnb_cuda_pack_in_shape,
+                .why_no_kernels = tnb_cuda_why_no_kernels,
+                .device_address = tnb_cuda_device_address};
     }
 #else
     (void)type;
@@ -114,6 +122,7 @@ const DeviceInterface& device_interface(c10::DeviceType type) {
 // The one before is leaked: others may be using it.
 void register_device(c10::DeviceType type, const DeviceInterface& interface) {
     of(interfaces, type).store(new DeviceInterface(interface), std::memory_order_release);
+    forget_shortfalls(type);
 }
 
 std::optional<void*> native_handle(const c10::Stream& stream) {

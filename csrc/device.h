@@ -30,18 +30,30 @@ struct DeviceInterface {
     // Page-lock memory of ours in place, for all devices of the type, and undo that.
     int (*lock_pages)(void* address, std::size_t bytes) = nullptr;
     int (*unlock_pages)(void* address, std::size_t bytes) = nullptr;
+    // Page-locked memory of the driver's own, for all devices of the type, where pages cannot be locked in place.
+    int (*allocate_pages)(void** address, std::size_t bytes) = nullptr;
+    int (*free_pages)(void* address) = nullptr;
+    // *locked is 0 where memory that was allocated as page-locked is something else.
+    int (*is_page_locked)(const void* address, int* locked) = nullptr;
     // Enqueue a copy from memory of the thread's current device to page-locked memory on a stream of that device.
     int (*copy_to_host)(void* destination, const void* source, std::size_t bytes, void* stream) = nullptr;
     // What the status of the thread's last call means, in words that are valid until its next one.
     const char* (*describe_error)(int status) = nullptr;
     // Forget the thread's last error.
     int (*clear_error)() = nullptr;
-    // Not 0 where pack() can turn values of the one type into values of the other, both of c10::ScalarType.
+    // Not 0 where pack() can turn values of the one type into values of the other, both of c10::ScalarType: from any
+    // address to any other where they are the same, else between multiples of their sizes.
     int (*packs)(int source_type, int destination_type) = nullptr;
     // Enqueue the copies of all leaves, each on lines of its own or between bytes that stay as they are, on a stream of
     // the device, which is the thread's current one.
     int (*pack)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream) = nullptr;
-    // *address becomes where the device sees page-locked memory of the host. Without it: at the same address.
+    // The same in at most so many blocks of so many threads, to measure which are best.
+    int (*pack_in_shape)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream, unsigned blocks,
+                         unsigned threads) = nullptr;
+    // Where pack() answered so because no kernel runs on the device, nothing was enqueued: why, else null.
+    const char* (*why_no_kernels)(int status) = nullptr;
+    // *address becomes where the device, which is the thread's current one, sees page-locked memory of the host.
+    // Without it: at the same address.
     int (*device_address)(void* host, int device, void** address) = nullptr;
 };
 

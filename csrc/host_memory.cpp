@@ -8,12 +8,14 @@
 #include <bit>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
 #include "device.h"
 #include "lane_fence.h"
 #include "own_pages.h"
+#include "shortfalls.h"
 
 namespace tnb {
 namespace {
@@ -56,6 +58,7 @@ public:
     }
 
     Allocation allocate(std::size_t slab_bytes) override {
+        if (!has_page_locking(type_)) throw std::bad_alloc();
         const RelaxedCapture relaxed(type_);
         // What a forked child still sees may lie in the cache behind the allocator: it is taken out, and put back when
         // there is something better.
@@ -63,6 +66,7 @@ public:
         for (;;) {
             auto owner = std::make_unique<at::DataPtr>(allocator_->allocate(slab_bytes));
             void* data = owner->get();
+            demand_page_locked(data);
             if (!inherited_memory().contains(data)) return {data, owner.release()};
             inherited.push_back(std::move(*owner));
         }
@@ -129,6 +133,18 @@ private:
         }
     };
 
+    // What the allocator gave may be managed memory, which serves no copy behind the caller's back.
+    void demand_page_locked(const void* data) const {
+        const DeviceInterface& driver = device_interface(type_);
+        int locked = 1;
+        if (driver.is_page_locked == nullptr) return;
+        const int status = driver.is_page_locked(data, &locked);
+        if (status == 0 && locked != 0) return;
+        if (status == 0) note_no_page_locking(type_);
+        if (driver.clear_error != nullptr) driver.clear_error();
+        throw std::bad_alloc();
+    }
+
     bool empty_cache() noexcept {
         const bool emptied = empty_host_cache(type_);
         if (!emptied) failures_.fetch_add(1);
@@ -145,7 +161,7 @@ private:
 }  // namespace
 
 std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type, PinnedBudget& budget) {
-    if (can_lock_pages(type, budget)) return make_own_pages(type);
+    if (auto pages = make_own_pages(type, budget)) return pages;
     return std::make_unique<DeviceTypeHostMemory>(type);
 }
 

@@ -45,8 +45,7 @@ public:
 
 class PinnedBudget;
 
-// Pages of our own where the device type can lock them in place, else memory of its host allocator. Which one it is, is
-// found out by locking one page, which the budget has to have room for.
+// What own_pages.h has where the device type's driver gives that, else memory of its host allocator.
 std::unique_ptr<HostMemory> make_host_memory(c10::DeviceType type, PinnedBudget& budget);
 
 }  // namespace tnb

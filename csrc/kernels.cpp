@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 
 #include "cuda/element_types.h"
+#include "shortfalls.h"
 
 namespace tnb {
 namespace {
@@ -32,17 +33,20 @@ static_assert(is(Element::float8_e8m0fnu, ScalarType::Float8_e8m0fnu));
 
 #ifdef TNB_WITH_KERNELS
 
+#include "cuda/driver.h"
 #include "cuda/selftest.h"
 
 namespace tnb {
 
 std::string kernels() {
-    return TNB_CUDA_ARCHS " (CUDA " TNB_CUDA_TOOLKIT ")";
+    return TNB_CUDA_ARCHS " (CUDA " TNB_CUDA_TOOLKIT ")" + lack_of_kernels();
 }
 
 std::string kernel_selftest(int device) {
     const int code = tnb_cuda_selftest(device);
-    return code == 0 ? "" : tnb_cuda_error_name(code);
+    if (code == 0) return "";
+    const char* why = tnb_cuda_why_no_kernels(code);
+    return tnb_cuda_error_name(code) + (why == nullptr ? std::string() : std::string(": ") + why);
 }
 
 }  // namespace tnb
@@ -52,7 +56,7 @@ std::string kernel_selftest(int device) {
 namespace tnb {
 
 std::string kernels() {
-    return "none: built without a CUDA toolkit";
+    return "none: built without a CUDA toolkit" + lack_of_kernels();
 }
 
 std::string kernel_selftest(int) {

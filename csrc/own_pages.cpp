@@ -34,9 +34,12 @@ bool forks_copy_locked_pages() {
     return std::pair(major, minor) >= std::pair(5, 12);
 }
 
+// Who made the pages.
+enum class Source { mapped_by_us, allocated_by_driver };
+
 class OwnPages final : public HostMemory {
 public:
-    explicit OwnPages(c10::DeviceType type) : type_(type), driver_(device_interface(type)) {}
+    OwnPages(c10::DeviceType type, Source source) : type_(type), driver_(device_interface(type)), source_(source) {}
 
     std::size_t slab_bytes(std::size_t bytes, std::size_t held) const noexcept override {
         // Growing with what is held keeps the slabs few, and what the last one has too much within an eighth.
@@ -45,10 +48,12 @@ public:
 
     Allocation allocate(std::size_t slab_bytes) override {
         const RelaxedCapture relaxed(type_);
-        char* data = map(slab_bytes);
-        if (driver_.lock_pages(data, slab_bytes) != 0) {
+        void* data = source_ == Source::mapped_by_us ? map(slab_bytes) : nullptr;
+        const int status = source_ == Source::mapped_by_us ? driver_.lock_pages(data, slab_bytes)
+                                                           : driver_.allocate_pages(&data, slab_bytes);
+        if (status != 0) {
             clear_error();
-            munmap(data, slab_bytes);
+            if (source_ == Source::mapped_by_us) munmap(data, slab_bytes);
             throw std::bad_alloc();
         }
         return {data, data};
@@ -115,11 +120,14 @@ private:
 
     // What the driver does not let go of stays mapped: the device may reach it.
     bool release(const Freed& memory) noexcept {
-        if (driver_.unlock_pages(memory.allocation.data, memory.bytes) != 0) {
+        void* data = memory.allocation.data;
+        const int status =
+            source_ == Source::mapped_by_us ? driver_.unlock_pages(data, memory.bytes) : driver_.free_pages(data);
+        if (status != 0) {
             clear_error();
             return false;
         }
-        munmap(memory.allocation.data, memory.bytes);
+        if (source_ == Source::mapped_by_us) munmap(data, memory.bytes);
         return true;
     }
 
@@ -129,19 +137,15 @@ private:
 
     const c10::DeviceType type_;
     const DeviceInterface driver_;
-    const bool shared_ = !forks_copy_locked_pages();
+    const Source source_;
+    const bool shared_ = source_ == Source::allocated_by_driver || !forks_copy_locked_pages();
     std::mutex mutex_;  // guards the list
     std::vector<Freed> freed_;
 };
 
-}  // namespace
-
-bool can_lock_pages(c10::DeviceType type, PinnedBudget& budget) {
-    const DeviceInterface& driver = device_interface(type);
-    if (driver.lock_pages == nullptr || driver.unlock_pages == nullptr) return false;
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    if (!budget.reserve(page, 0)) return false;
-    const RelaxedCapture relaxed(type);
+// What the driver does not take back stays counted.
+bool locks_pages(const DeviceInterface& driver, std::size_t page, PinnedBudget& budget) {
+    if (driver.lock_pages == nullptr || driver.unlock_pages == nullptr || !budget.reserve(page, 0)) return false;
     void* trial = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
     const bool locked = trial != MAP_FAILED && driver.lock_pages(trial, page) == 0;
     const bool unlocked = locked && driver.unlock_pages(trial, page) == 0;
@@ -151,8 +155,25 @@ bool can_lock_pages(c10::DeviceType type, PinnedBudget& budget) {
     return unlocked;
 }
 
-std::unique_ptr<HostMemory> make_own_pages(c10::DeviceType type) {
-    return std::make_unique<OwnPages>(type);
+bool allocates_pages(const DeviceInterface& driver, std::size_t page, PinnedBudget& budget) {
+    if (driver.allocate_pages == nullptr || driver.free_pages == nullptr || !budget.reserve(page, 0)) return false;
+    void* trial = nullptr;
+    const bool allocated = driver.allocate_pages(&trial, page) == 0;
+    const bool freed = allocated && driver.free_pages(trial) == 0;
+    if (!freed && driver.clear_error != nullptr) driver.clear_error();
+    if (allocated == freed) budget.release(page);
+    return freed;
+}
+
+}  // namespace
+
+std::unique_ptr<HostMemory> make_own_pages(c10::DeviceType type, PinnedBudget& budget) {
+    const DeviceInterface& driver = device_interface(type);
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const RelaxedCapture relaxed(type);
+    if (locks_pages(driver, page, budget)) return std::make_unique<OwnPages>(type, Source::mapped_by_us);
+    if (allocates_pages(driver, page, budget)) return std::make_unique<OwnPages>(type, Source::allocated_by_driver);
+    return nullptr;
 }
 
 }  // namespace tnb

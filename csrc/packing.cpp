@@ -8,6 +8,7 @@
 #include "copy_routes.h"
 #include "device.h"
 #include "pack_plan.h"
+#include "shortfalls.h"
 
 namespace tnb {
 namespace {
@@ -19,12 +20,12 @@ public:
         : blocks_(blocks),
           driver_(device_interface(lane.device().type())),
           device_(lane.device()),
-          stream_(driver_.pack == nullptr ? std::nullopt : lane.native_stream()) {}
+          stream_(driver_.pack == nullptr || !has_kernels(device_) ? std::nullopt : lane.native_stream()) {}
 
     // Whether the packer takes the leaf.
     bool add(const PooledLeaf& leaf);
-    void enqueue() const;
-    std::size_t size() const noexcept { return described_.size(); }
+    // Whether it did so; it declines where no kernel runs on the device, from then on.
+    bool enqueue() const;
 
 private:
     bool fits(const PooledLeaf& leaf) const;
@@ -50,12 +51,17 @@ bool Packing::add(const PooledLeaf& leaf) {
     return true;
 }
 
+// Whether a device can read the items one by one. Memory of another library's may lie otherwise.
+bool is_aligned(const at::Tensor& source) {
+    return reinterpret_cast<std::uintptr_t>(source.const_data_ptr()) % source.element_size() == 0;
+}
+
 // A large leaf is better left to the device's copy engine, beside which it computes. One whose destination runs along
 // other dimensions than the source would be stored across the bus by the element.
 bool Packing::fits(const PooledLeaf& leaf) const {
     const at::Tensor& source = *leaf.source;
     return leaf.layout->bytes <= PackPlan::largest_shared_leaf && !leaf.layout->reordered && !source.is_conj() &&
-           !source.is_neg() &&
+           !source.is_neg() && (source.scalar_type() == leaf.layout->dtype || is_aligned(source)) &&
            driver_.packs(static_cast<int>(source.scalar_type()), static_cast<int>(leaf.layout->dtype)) != 0;
 }
 
@@ -75,9 +81,14 @@ char* Packing::device_address(const PooledLeaf& leaf) {
     return seen_at == nullptr ? nullptr : seen_at + (leaf.data - begin);
 }
 
-void Packing::enqueue() const {
+bool Packing::enqueue() const {
     const int status = driver_.pack(described_.data(), described_.size(), device_.index(), *stream_);
-    if (status == 0) return;
+    if (status == 0) return true;
+    if (const char* why = driver_.why_no_kernels == nullptr ? nullptr : driver_.why_no_kernels(status)) {
+        note_no_kernels(device_, why);
+        if (driver_.clear_error != nullptr) driver_.clear_error();
+        return false;
+    }
     throw driver_error(driver_, status,
                        "pack " + std::to_string(described_.size()) + " tensors of " + device_.str() + " for the host");
 }
@@ -86,19 +97,16 @@ void Packing::enqueue() const {
 
 void enqueue_pooled(const std::vector<PooledLeaf>& leaves, const std::vector<HostBlock>& blocks, const CopyLane& lane) {
     Packing packing(blocks, lane);
-    std::vector<const PooledLeaf*> others;
-    const PooledLeaf* packed = nullptr;
+    std::vector<const PooledLeaf*> others, packed;
+    if (leaves.size() > 1) packed.reserve(leaves.size());
     for (const PooledLeaf& leaf : leaves) {
-        if (leaves.size() > 1 && packing.add(leaf)) {
-            packed = &leaf;
-        } else {
-            others.push_back(&leaf);
-        }
+        (leaves.size() > 1 && packing.add(leaf) ? packed : others).push_back(&leaf);
     }
     // One alone is a copy like any other.
-    if (packing.size() == 1) others.push_back(packed);
-    if (packing.size() > 1) packing.enqueue();
-    for (const PooledLeaf* leaf : others) enqueue_copy(lane, *leaf->source, *leaf->layout, leaf->data);
+    if (packed.size() > 1 && packing.enqueue()) packed.clear();
+    for (const auto* leaves_left : {&packed, &others}) {
+        for (const PooledLeaf* leaf : *leaves_left) enqueue_copy(lane, *leaf->source, *leaf->layout, leaf->data);
+    }
 }
 
 }  // namespace tnb

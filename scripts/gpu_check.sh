@@ -5,7 +5,7 @@
 #     scripts/gpu_check.sh [--dry-run] FOLDER
 #
 # FOLDER gets one log a step, bench.json, and results.json: status, exit status, seconds and command of each step, and what
-# `doctor` reported. --dry-run puts the fake accelerator in the place of the GPU. STEP_LIMIT is the longest that a step may
+# `doctor` and `bench` reported. --dry-run puts the fake accelerator in the place of the GPU. STEP_LIMIT is the longest that a step may
 # take, in seconds (900); TESTS is what pytest runs (tests).
 set -u -o pipefail
 
@@ -22,7 +22,7 @@ mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
 
 results="$out/results.json"
-rm -f "$results"
+rm -f "$results" "$out/bench.json"
 limit=${STEP_LIMIT:-900}
 read -r -a tests <<<"${TESTS:-tests}"
 export PYTHONUNBUFFERED=1
@@ -106,18 +106,34 @@ command -v nvcc >/dev/null && [ -z "$dry_run" ] && export TORCH_NP_BRIDGE_CUDA=1
 step build python3 setup.py build_ext --inplace
 step doctor python3 -m torch_np_bridge doctor --json "${load[@]}"
 step tests env TNB_REQUIRE=$required python3 -m pytest -q "${tests[@]}"
-if command -v compute-sanitizer >/dev/null; then
-    step sanitizer compute-sanitizer --error-exitcode 9 python3 -m torch_np_bridge doctor "${load[@]}"
+# Trees by the packing kernel, a self-test by the other one: short, since a sanitizer makes everything many times slower.
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+for tool in memcheck racecheck synccheck initcheck; do
+    if [ -n "$sanitizer" ]; then
+        step "$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 python3 -m torch_np_bridge doctor "${load[@]}"
+    else
+        missing "$tool" compute-sanitizer
+    fi
+done
+if [ -z "$dry_run" ]; then
+    step tune python3 -m torch_np_bridge bench --tune
 else
-    missing sanitizer compute-sanitizer
+    missing tune "a GPU"
 fi
 step bench python3 -m torch_np_bridge bench --json "$out/bench.json" "${load[@]}" "${device[@]}" "${bench[@]}"
 
 python3 - "$results" <<'PYTHON'
 import json
+import pathlib
 import sys
 
-results = json.load(open(sys.argv[1]))
+path = pathlib.Path(sys.argv[1])
+results = json.loads(path.read_text())
+try:
+    results["bench"]["report"] = json.loads((path.parent / "bench.json").read_text())
+    path.write_text(json.dumps(results, indent=2) + "\n")
+except (OSError, ValueError):
+    pass  # it failed: the log has why
 print("\n== summary")
 for name, entry in results.items():
     print(f"{name:10} {entry['seconds']:8.1f} s  {entry['status']}")

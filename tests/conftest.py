@@ -166,12 +166,29 @@ def packing(request: pytest.FixtureRequest, native: EngineChoice) -> str:
     return way
 
 
+def use_first(device: str) -> None:
+    """The first call for a device finds out what it has, which counters see: no test is to depend on which that is."""
+    for index in range(torch.accelerator.device_count()):
+        tnb.to_numpy(torch.zeros(1, device=f"{device}:{index}"))
+
+
 @pytest.fixture
 def packer(fake: ModuleType) -> ModuleType:
     """The fake accelerator with a packer, for what is about that."""
     require("native")
+    use_first("fake")
     fake_driver().register(packer=True)
     return fake
+
+
+@pytest.fixture
+def cuda_entries(fake: ModuleType) -> Any:
+    """All that is CUDA's for the fake accelerator, the kernel too; what its runtime is asked, and answers."""
+    require("native")
+    if import_module("kernel_on_cpu.build").compiler() is None:
+        pytest.skip("expected the C++ compiler g++, or one named by CXX; found none")
+    use_first("fake")
+    return fake_driver().register_cuda()
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def describe(selection: Selection) -> EngineInfo:
     loaded = extension()
     return EngineInfo(
         engine=selection.engine.name,
-        reason=selection.reason,
+        reason=selection.reason + ("" if loaded.module is None else loaded.module.lack_of_page_locking()),
         kernels="none: no extension" if loaded.module is None else loaded.module.kernels(),
         built_for=loaded.built_for,
         devices=_devices(),

@@ -141,7 +141,7 @@ bool is_packable(const tnb_pack_leaf& leaf) {
            reinterpret_cast<std::uintptr_t>(leaf.destination) % item == 0;
 }
 
-Launch describe(const tnb_pack_leaf* leaves, std::size_t count, unsigned slots, LargestArguments& arguments) {
+Launch describe(const tnb_pack_leaf* leaves, std::size_t count, const Limits& limits, LargestArguments& arguments) {
     Launch launch;
     Described described;
     // In the middle of what short records reach.
@@ -152,9 +152,9 @@ Launch describe(const tnb_pack_leaf* leaves, std::size_t count, unsigned slots, 
         if (is_empty(leaves[launch.leaves])) continue;
         describe(leaves[launch.leaves], described);
         std::uint32_t* const words = arguments.words + launch.slots * SLOT_WORDS;
-        if (launch.slots + 1 <= slots && write_short(described.leaf, arguments.base, words)) {
+        if (launch.slots + 1 <= limits.slots && write_short(described.leaf, arguments.base, words)) {
             described.leaf.slots = 1;
-        } else if (launch.slots + described.leaf.slots <= slots) {
+        } else if (launch.slots + described.leaf.slots <= limits.slots) {
             write_long(described, words);
         } else {
             break;
@@ -163,9 +163,9 @@ Launch describe(const tnb_pack_leaf* leaves, std::size_t count, unsigned slots, 
         arguments.rounds += static_cast<std::uint32_t>(rounds_of(described.leaf));
     }
     if (launch.slots == 0) return launch;
-    arguments.warps = std::min(arguments.rounds, MAX_WARPS);
+    arguments.warps = std::min(arguments.rounds, limits.blocks * limits.warps_a_block);
     divide(arguments);
-    launch.blocks = (arguments.warps + WARPS_A_BLOCK - 1) / WARPS_A_BLOCK;
+    launch.blocks = (arguments.warps + limits.warps_a_block - 1) / limits.warps_a_block;
     return launch;
 }
 

@@ -21,7 +21,14 @@ struct Launch {
 // Whether the kernel can copy it: the types, the rank, the alignment of what is cast.
 bool is_packable(const tnb_pack_leaf& leaf);
 
-// As many of the packable leaves as go into `slots`, which is enough for any one.
-Launch describe(const tnb_pack_leaf* leaves, std::size_t count, unsigned slots, LargestArguments& arguments);
+// What a launch may take.
+struct Limits {
+    unsigned slots;  // enough for any one leaf
+    unsigned blocks;
+    unsigned warps_a_block;
+};
+
+// As many of the packable leaves as go into one launch.
+Launch describe(const tnb_pack_leaf* leaves, std::size_t count, const Limits& limits, LargestArguments& arguments);
 
 }  // namespace tnb::cuda

@@ -41,6 +41,11 @@ int tnb_cuda_packs(int source_type, int destination_type);
 //     and 222 (no driver, an old one, no binary for this GPU, PTX too new) come back from the first launch.
 int tnb_cuda_pack(const tnb_pack_leaf* leaves, size_t count, int device, void* stream);
 
+// The same in at most `blocks` blocks of `threads` threads, for whoever measures what tuning.h should have. 1 where
+// that is more warps in all, or more threads a block, than tuning.h has, or no whole warp.
+int tnb_cuda_pack_in_shape(const tnb_pack_leaf* leaves, size_t count, int device, void* stream, unsigned blocks,
+                           unsigned threads);
+
 #ifdef __cplusplus
 }
 #endif

@@ -23,10 +23,14 @@ inline constexpr unsigned LINE_BYTES = 128;                 // what the memory s
 inline constexpr unsigned STORE_BYTES = WARP * UNIT_BYTES;  // by a warp at once
 inline constexpr unsigned ROUND_BYTES = UNITS_IN_FLIGHT * STORE_BYTES;
 
-// The largest arguments of a launch, in bytes: since CUDA 12.1, and before.
-inline constexpr unsigned LARGE_ARGUMENTS = 32764;
+// The largest arguments of a launch, in bytes: since CUDA 12.1, for toolkit and driver, and before.
 inline constexpr unsigned SMALL_ARGUMENTS = 4000;
 inline constexpr int LARGE_ARGUMENTS_SINCE = 12010;
+#if defined(CUDART_VERSION) && CUDART_VERSION < 12010
+inline constexpr unsigned LARGE_ARGUMENTS = SMALL_ARGUMENTS;
+#else
+inline constexpr unsigned LARGE_ARGUMENTS = 32764;
+#endif
 inline constexpr unsigned SLOT_BYTES = 16;
 inline constexpr unsigned SLOT_WORDS = SLOT_BYTES / 4;
 

@@ -1,7 +1,7 @@
 #pragma once
 
 // What the CUDA kernels' speed depends on, in one place. No entry has been measured on a GPU yet: each says what it was
-// reckoned from (docs/performance.md).
+// reckoned from (docs/performance.md); `bench --tune` measures them.
 
 namespace tnb::cuda {
 
@@ -17,7 +17,8 @@ inline constexpr unsigned UNITS_IN_FLIGHT = 4;
 // A cast writes more than it reads: 8 items a lane are 128 KiB of them under way in all, still several times the bus.
 inline constexpr unsigned MAX_CONVERSIONS = 8;
 
-// 1000 leaves go in two launches: the host describes the second half while the device copies the first.
-inline constexpr unsigned MAX_LEAVES = 512;
+// 1000 leaves go in two launches: the host describes the second while the device copies the first. Half of that would
+// do, but for trees of some 500 tiny leaves, which take longer to describe than to copy.
+inline constexpr unsigned MAX_LEAVES = 640;
 
 }  // namespace tnb::cuda

@@ -19,7 +19,9 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 _SHIM = Path(__file__).parent / "csrc"
 _BUILD = _ROOT / "build" / "kernel_on_cpu"
-_KERNELS = tuple(_ROOT / "csrc" / "cuda" / name for name in ("pack.cu", "launch_plan.cu"))
+_KERNELS = tuple(_ROOT / "csrc" / "cuda" / name for name in ("pack.cu", "launch_plan.cu", "driver.cu"))
+# The simulated accelerator's, for the runtime that asks it.
+_C_API = _ROOT / "tests" / "fake_device" / "csrc" / "c_api.h"
 
 _FLAGS = (
     "-std=c++20", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
@@ -55,7 +57,8 @@ def _digest(parts: Iterable[str | bytes]) -> str:
 
 def _headers() -> str:
     folders = (_ROOT / "csrc", _ROOT / "csrc" / "cuda", _SHIM, _SHIM / "stand_ins")
-    return _digest(header.read_bytes() for folder in folders for header in sorted(folder.glob("*.h")))
+    headers = [header for folder in folders for header in sorted(folder.glob("*.h"))]
+    return _digest(header.read_bytes() for header in [*headers, _C_API])
 
 
 def _run(command: list[str]) -> None:
@@ -73,13 +76,17 @@ def _object(source: Path, settings: list[str], headers: str) -> Path:
     return target
 
 
-def library_path(*, sanitized: bool) -> Path:
-    """The library, built if it is not there yet; `sanitized` is for a process in `sanitized_environment()`."""
+def library_path(*, sanitized: bool = False, toolkit: int | None = None) -> Path:
+    """The library, built if it is not there yet.
+
+    `sanitized` is for a process in `sanitized_environment()`, `toolkit` the CUDA that it is compiled as by.
+    """
     found = compiler()
     if found is None:
         raise BuildError("expected the C++ compiler g++, or one named by CXX; found none")
     flags = SANITIZER if sanitized else ()
-    settings = [found, *_FLAGS, *flags, *_includes()]
+    version = [] if toolkit is None else [f"-DCUDART_VERSION={toolkit}"]
+    settings = [found, *_FLAGS, *flags, *version, *_includes()]
     headers = _headers()
     contents = (source.read_bytes() for source in _sources())
     target = _BUILD / f"kernel_on_cpu-{_digest([*settings, headers, *contents])}.so"

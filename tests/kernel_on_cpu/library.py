@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,11 @@ from .build import library_path
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 PLANTED = ("no fault", "overlap", "gap", "read outside", "written outside", "misaligned store", "misaligned load")
+HOST_MEMORY, MANAGED_MEMORY = 1, 3
+CALLS = (
+    "current_device", "driver_version", "launch", "stream_is_capturing", "exchange_capture_mode", "lock_pages",
+    "unlock_pages", "allocate_pages", "free_pages", "kind_of_pointer", "device_address", "copy_to_host",
+)  # fmt: skip
 _TEXT_BYTES = 4096
 
 
@@ -33,14 +41,14 @@ class CLeaf(ctypes.Structure):
 
 
 class Driver(ctypes.Structure):
-    """What the runtime in the place of CUDA's answers, and what it was asked; csrc/launch.h."""
+    """What the runtime in the place of CUDA's answers, and what it was asked; csrc/fake_runtime.h."""
 
     _fields_ = (
         ("device", ctypes.c_int32),
         ("version", ctypes.c_int32),
-        ("device_error", ctypes.c_int32),
-        ("version_error", ctypes.c_int32),
-        ("launch_error", ctypes.c_int32),
+        ("pointer_kind", ctypes.c_int32),
+        ("capture_status", ctypes.c_int32),
+        ("errors", ctypes.c_int32 * len(CALLS)),
         ("launches_before_error", ctypes.c_int32),
         ("seed", ctypes.c_uint32),
         ("launches", ctypes.c_int32),
@@ -48,7 +56,16 @@ class Driver(ctypes.Structure):
         ("blocks", ctypes.c_uint32),
         ("threads", ctypes.c_uint32),
         ("argument_bytes", ctypes.c_uint32),
+        ("calls", ctypes.c_int32 * len(CALLS)),
     )
+
+    def fail(self, call: str, code: int) -> None:
+        """Every such call answers `code` from now on; 0 for none."""
+        self.errors[CALLS.index(call)] = code
+
+    def called(self) -> dict[str, int]:
+        """How often each call was made, without those that were not."""
+        return {name: count for name, count in zip(CALLS, self.calls, strict=True) if count}
 
 
 class _Range(ctypes.Structure):
@@ -92,8 +109,8 @@ class Report:
 class Kernels:
     """The compiled library. One call at a time: the driver's answers belong to all."""
 
-    def __init__(self, *, sanitized: bool = False) -> None:
-        self.library = ctypes.CDLL(str(library_path(sanitized=sanitized)))
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
         self.library.kernel_on_cpu_driver.restype = ctypes.POINTER(Driver)
         self.library.kernel_on_cpu_locate.restype = ctypes.c_uint64
 
@@ -106,7 +123,7 @@ class Kernels:
         """The driver as it is at first, but for these answers."""
         driver = self.driver
         ctypes.memset(ctypes.byref(driver), 0, ctypes.sizeof(driver))
-        driver.version = 13000
+        driver.version, driver.pointer_kind = 13000, HOST_MEMORY
         for name, value in answers.items():
             setattr(driver, name, value)
         return driver
@@ -133,6 +150,15 @@ class Kernels:
         del kept
         return code
 
+    def pack_in_shape(self, leaves: Sequence[Leaf], blocks: int, threads: int) -> int:
+        """The same in a grid of so many blocks and threads at most."""
+        described, kept = _describe(leaves)
+        code: int = self.library.tnb_cuda_pack_in_shape(
+            described, ctypes.c_size_t(len(leaves)), 0, None, ctypes.c_uint(blocks), ctypes.c_uint(threads)
+        )
+        del kept
+        return code
+
     def gather(self, leaf: Leaf, *, wide: bool) -> None:
         """Copies a leaf by the index arithmetic alone, item by item, without a kernel; `wide`: in 64 bits anyway."""
         described, kept = _describe([leaf])
@@ -156,9 +182,17 @@ class Kernels:
 
 
 @cache
-def kernels(*, sanitized: bool = False) -> Kernels:
-    """The library of this process."""
-    return Kernels(sanitized=sanitized)
+def kernels(*, sanitized: bool = False, toolkit: int | None = None) -> Kernels:
+    """The library of this process, as compiled by a toolkit of that version."""
+    return Kernels(library_path(sanitized=sanitized, toolkit=toolkit))
+
+
+@cache
+def connected_kernels() -> Kernels:
+    """A library of its own, for whose runtime a simulated accelerator is to answer."""
+    path = library_path()
+    with tempfile.TemporaryDirectory() as folder:
+        return Kernels(Path(shutil.copy(path, folder)))
 
 
 def _describe(leaves: Sequence[Leaf]) -> tuple[Any, list[Any]]:

@@ -11,6 +11,7 @@ import pytest
 from .check import Tree, run_tree
 from .layouts import Layout, contiguous, random_layout
 from .library import Kernels, Leaf
+from .library import kernels as library
 
 LARGE, SMALL = 32764, 4000  # bytes of arguments, with a driver of CUDA 12.1 and with an older one
 ROUND = 2048
@@ -23,7 +24,7 @@ def dense_tree(count: int, floats: int = 16) -> Tree:
 
 @pytest.mark.parametrize(
     ("count", "version", "launches"),
-    [(1, 13000, 1), (153, 12000, 1), (154, 12000, 2), (512, 12010, 1), (513, 12010, 2), (1000, 13000, 2),
+    [(1, 13000, 1), (153, 12000, 1), (154, 12000, 2), (640, 12010, 1), (641, 12010, 2), (1000, 13000, 2),
      (1000, 11080, 7)],
 )  # fmt: skip
 def test_as_few_launches_as_the_arguments_of_the_driver_allow(
@@ -36,8 +37,32 @@ def test_as_few_launches_as_the_arguments_of_the_driver_allow(
     assert driver.threads == 32 * WARPS_A_BLOCK
 
 
+@pytest.mark.parametrize(("toolkit", "launches"), [(12000, 7), (12010, 2)])
+def test_no_more_arguments_than_the_toolkit_compiles(kernels: Kernels, toolkit: int, launches: int) -> None:
+    """Whatever the driver takes: an older nvcc refuses a kernel with more."""
+    older = library(toolkit=toolkit)
+    driver = older.reset(version=13000)
+    run_tree(older, dense_tree(1000), np.random.default_rng(0))
+    assert driver.launches == launches
+    assert (driver.argument_bytes <= SMALL) == (toolkit == 12000)
+
+
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 32), (3, 64), (64, 128), (32, 256), (256, 32)])
+def test_a_grid_of_any_shape_that_fits(kernels: Kernels, blocks: int, threads: int) -> None:
+    tree = dense_tree(300, floats=3000)
+    assert kernels.pack_in_shape(tree.leaves, blocks, threads) == 0
+    assert (kernels.driver.blocks, kernels.driver.threads) == (blocks, threads)
+    assert not tree.differences()
+
+
+@pytest.mark.parametrize(("blocks", "threads"), [(0, 32), (1, 0), (1, 48), (1, 512), (33, 256), (257, 32)])
+def test_no_other_shape(kernels: Kernels, blocks: int, threads: int) -> None:
+    assert kernels.pack_in_shape(dense_tree(1).leaves, blocks, threads) == 1
+    assert kernels.driver.launches == 0
+
+
 @pytest.mark.parametrize("version", [12000, 13000])
-@pytest.mark.parametrize("count", [1, 100, 511, 513, 1000, 1300])
+@pytest.mark.parametrize("count", [1, 100, 639, 641, 1000, 1300])
 def test_a_split_tree_is_whole(kernels: Kernels, version: int, count: int) -> None:
     """Leaves of all kinds and lengths of records, so that launches end at different ones."""
     rng = np.random.default_rng(count)
@@ -88,16 +113,18 @@ def test_another_current_device_is_refused(kernels: Kernels) -> None:
     assert driver.errors_cleared == 0
 
 
-@pytest.mark.parametrize("question", ["device_error", "version_error"])
+@pytest.mark.parametrize("question", ["current_device", "driver_version"])
 @pytest.mark.parametrize("code", [35, 209])
 def test_an_error_before_the_launch_is_the_answer_and_is_cleared(kernels: Kernels, question: str, code: int) -> None:
-    driver = kernels.reset(**{question: code})
+    driver = kernels.reset()
+    driver.fail(question, code)
     assert kernels.pack_unwatched(dense_tree(1).leaves) == code
     assert (driver.launches, driver.errors_cleared) == (0, 1)
 
 
 def test_an_error_of_a_launch_ends_the_call(kernels: Kernels) -> None:
-    driver = kernels.reset(launch_error=222, launches_before_error=1)
+    driver = kernels.reset(launches_before_error=1)
+    driver.fail("launch", 222)
     assert kernels.pack_unwatched(dense_tree(2000).leaves) == 222
     assert (driver.launches, driver.errors_cleared) == (1, 1)
 

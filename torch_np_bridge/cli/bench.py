@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import cases, machine
+from . import cases, machine, tune
 from .target import Target, UsageError, add_device_argument, add_load_argument, choose
 from .timing import DifferentResultsError, ratios, summarize, take_turns
 
@@ -23,11 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_argument(parser)
     parser.add_argument("--quick", action="store_true", help="tiny cases, whose times say nothing")
     parser.add_argument("--only", nargs="+", choices=cases.ALL, metavar="CASE", help=f"of {', '.join(cases.ALL)}")
+    parser.add_argument(
+        "--tune", action="store_true", help="measure instead what sizes the CUDA kernel should have on this GPU"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables and write the file; 1 if two ways gave different arrays, else 0."""
+    if options.tune:
+        return _tune(options)
     if options.json is not None and not options.json.parent.is_dir():
         raise UsageError(f"--json: expected a file in a folder that exists, got {options.json}")
     try:
@@ -39,6 +44,19 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         write(report, options.json)
     return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    if options.only or options.json is not None:
+        raise UsageError("--tune: expected neither --only nor --json beside it; it prints what it measures")
+    target = choose(options)
+    if target.is_cpu:
+        raise UsageError("--tune: expected a GPU to measure on, got cpu; name another device by --device")
+    try:
+        return tune.run(target, quick=options.quick)
+    except DifferentResultsError as difference:
+        print(f"FAILED: {difference}")
+        return 1
 
 
 def measure(target: Target, names: list[str], quick: bool) -> dict[str, Any]:

@@ -55,6 +55,22 @@ int fake_unlock_pages(void* address, size_t /*bytes*/) {
     return answer([&] { fake::unlock_pages(address); });
 }
 
+int fake_allocate_pages(void** address, size_t bytes) {
+    return answer([&] { *address = fake::allocate_host(bytes); });
+}
+
+int fake_free_pages(void* address) {
+    return answer([&] { fake::free_host(address); });
+}
+
+int fake_is_page_locked(const void* address, int* locked) {
+    return answer([&] { *locked = fake::is_page_locked(address, 1) ? 1 : 0; });
+}
+
+int fake_current_device(int* device) {
+    return answer([&] { *device = fake::driver_device(); });
+}
+
 int fake_event_create(void** event) {
     return answer([&] { *event = fake::Event::create(false); });
 }
@@ -104,7 +120,16 @@ int fake_launch(void (*function)(void*), void* argument, void* stream) {
 }
 
 void* fake_worker_address(const void* device_address) {
-    return fake::device_of(device_address) < 0 ? nullptr : fake::worker_address(device_address);
+    return fake::device_of(device_address) < 0 ? fake::mapped_host_address(device_address)
+                                               : fake::worker_address(device_address);
+}
+
+int fake_poison(void* device_address, size_t bytes, void* stream) {
+    return answer([&] {
+        void* host = fake::mapped_host_address(device_address);
+        TORCH_CHECK(fake::is_page_locked(host, bytes), "expected page-locked memory at its address for the device");
+        fake::poison_destination(stream_at(stream), host, bytes);
+    });
 }
 
 int fake_packs(int source_type, int destination_type) {

@@ -18,6 +18,13 @@ FAKE_API int fake_clear_last_error(void);
 
 FAKE_API int fake_lock_pages(void* address, size_t bytes);
 FAKE_API int fake_unlock_pages(void* address, size_t bytes);
+FAKE_API int fake_allocate_pages(void** address, size_t bytes);
+FAKE_API int fake_free_pages(void* address);
+// *locked becomes 0 or 1.
+FAKE_API int fake_is_page_locked(const void* address, int* locked);
+
+// The thread's current device, as the driver has it.
+FAKE_API int fake_current_device(int* device);
 
 FAKE_API int fake_event_create(void** event);
 FAKE_API int fake_event_record(void* event, void* stream);
@@ -35,10 +42,12 @@ FAKE_API int fake_stream_is_capturing(void* stream, int* status);
 // *mode, which is 0 for global, 1 for thread-local and 2 for relaxed, is exchanged with the thread's.
 FAKE_API int fake_exchange_capture_mode(int* mode);
 
-// Runs function(argument) on the stream's worker. Device memory is reached there at fake_worker_address() only, which
-// answers null for an address that is not of device memory.
+// Runs function(argument) on the stream's worker. What the device knows by an address is reached there at
+// fake_worker_address() only: its own memory, and page-locked memory; null for any other address.
 FAKE_API int fake_launch(void (*function)(void*), void* argument, void* stream);
 FAKE_API void* fake_worker_address(const void* device_address);
+// Poisons page-locked memory, at its address for the device, that a kernel is going to write on the stream.
+FAKE_API int fake_poison(void* device_address, size_t bytes, void* stream);
 
 // A kernel that packs tensors, and the addresses that it takes for page-locked memory; see csrc/cuda/pack.h.
 FAKE_API int fake_packs(int source_type, int destination_type);

@@ -131,6 +131,11 @@ void* device_address(void* page_locked) {
     return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(page_locked) + mapping);
 }
 
+void* mapped_host_address(const void* seen_by_device) {
+    void* host = host_address(const_cast<void*>(seen_by_device));
+    return is_page_locked(host, 1) ? host : nullptr;
+}
+
 bool packs(int source_type, int destination_type) {
     return copy_of(source_type, destination_type) != nullptr;
 }

@@ -16,6 +16,8 @@ namespace fake {
 void launch(Stream& stream, std::function<void()> kernel);
 
 void* device_address(void* page_locked);
+// The other way; null where the device sees no page-locked memory.
+void* mapped_host_address(const void* seen_by_device);
 
 // What csrc/cuda/pack.h describes, for values that keep their type; complex128 is declined.
 bool packs(int source_type, int destination_type);

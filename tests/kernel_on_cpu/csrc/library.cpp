@@ -49,10 +49,6 @@ void gather_by(const tnb::Gather& gather, const char* source, char* destination,
 
 extern "C" {
 
-Driver* kernel_on_cpu_driver() {
-    return &driver;
-}
-
 int kernel_on_cpu_pack(const tnb_pack_leaf* leaves, std::size_t count, const std::int32_t* item_sizes, Range source,
                        Range destination, void* stream, Report* report) {
     Watch watch(source, destination);

@@ -1,5 +1,6 @@
 #include "planted.h"
 
+#include "fake_runtime.h"
 #include "launch.h"
 #include "shim.h"
 
@@ -60,7 +61,7 @@ const void* kernel_with(Planted fault) {
 
 void run_planted(Planted fault, const void* source, void* destination, std::uint32_t units) {
     const Copy argument{static_cast<const uint4*>(source), static_cast<uint4*>(destination), units};
-    run_grid(kernel_with(fault), 1, units, &argument);
+    run_grid(kernel_with(fault), 1, units, &argument, driver.seed);
 }
 
 }  // namespace kernel_on_cpu

@@ -36,7 +36,7 @@ struct GridIndex {
     std::uint32_t x;
 };
 
-extern thread_local GridIndex blockIdx, threadIdx;
+extern thread_local GridIndex blockIdx, blockDim, threadIdx;
 
 namespace kernel_on_cpu {
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "fake_runtime.h"
 #include "launch.h"
 #include "shim.h"
 

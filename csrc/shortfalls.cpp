@@ -1,0 +1,78 @@
+#include "shortfalls.h"
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace tnb {
+namespace {
+
+struct Shortfalls {
+    std::mutex mutex;  // guards what follows it
+    std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, std::string> kernels;
+    std::set<c10::DeviceType> page_locking;
+};
+
+// Asked at every call, which has no lock to take where nothing is lacking.
+std::atomic<bool> any{false};
+
+Shortfalls& shortfalls() {
+    static auto* instance = new Shortfalls;
+    return *instance;
+}
+
+}  // namespace
+
+void note_no_kernels(c10::Device device, const std::string& why) {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    shortfalls().kernels[{device.type(), device.index()}] = why;
+    any.store(true);
+}
+
+bool has_kernels(c10::Device device) {
+    if (!any.load(std::memory_order_relaxed)) return true;
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    return shortfalls().kernels.count({device.type(), device.index()}) == 0;
+}
+
+void note_no_page_locking(c10::DeviceType type) {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    shortfalls().page_locking.insert(type);
+    any.store(true);
+}
+
+bool has_page_locking(c10::DeviceType type) {
+    if (!any.load(std::memory_order_relaxed)) return true;
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    return shortfalls().page_locking.count(type) == 0;
+}
+
+void forget_shortfalls(c10::DeviceType type) {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    std::erase_if(shortfalls().kernels, [type](const auto& entry) { return entry.first.first == type; });
+    shortfalls().page_locking.erase(type);
+}
+
+std::string lack_of_kernels() {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    std::string sentences;
+    for (const auto& [where, why] : shortfalls().kernels) {
+        sentences += "; not used on " + c10::Device(where.first, where.second).str() + ": " + why;
+    }
+    return sentences;
+}
+
+std::string lack_of_page_locking() {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    std::string sentences;
+    for (const c10::DeviceType type : shortfalls().page_locking) {
+        sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) +
+                     " has no page-locked memory: its driver gives managed memory in its place, as under confidential "
+                     "computing, so all arrays are ordinary ones";
+    }
+    return sentences;
+}
+
+}  // namespace tnb

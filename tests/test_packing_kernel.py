@@ -1,0 +1,347 @@
+"""The CUDA kernel, run on the fake accelerator's streams: the whole way of a tree, from the plan to the arrays.
+
+All that is CUDA's is registered for the fake accelerator, over a runtime that asks this one: its entries (driver.cu),
+its host half and its kernel. The tests of the fake's own packer run over it too.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import fake_driver
+import numpy as np
+import pytest
+import torch
+from helpers import assert_same_array, revive, torchs_answer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_on_cpu.layouts import CASTS
+from kernel_on_cpu.library import MANAGED_MEMORY, Kernels
+from layouts import Case, cases
+from test_packing import (  # noqa: F401
+    LARGEST,
+    NOT_PACKED,
+    assert_right,
+    leaves,
+    test_a_tree_that_aliases,
+    test_an_array_of_another_order_is_not_packed_into,
+    test_arrays_that_are_given_are_packed_into,
+    test_each_device_packs_its_own,
+    test_one_launch_packs_the_small_leaves,
+    test_one_small_leaf_is_a_plain_copy,
+    test_without_an_address_for_the_device_leaves_are_copied,
+)
+
+import torch_np_bridge as tnb
+from torch_np_bridge.config import EngineChoice
+from torch_np_bridge.dtypes import NUMPY_DTYPES
+
+DTYPES = sorted(NUMPY_DTYPES, key=str)
+
+
+@pytest.fixture
+def cuda(cuda_entries: Kernels) -> Kernels:
+    """What CUDA's entries and the kernel ask, and are answered."""
+    return cuda_entries
+
+
+@pytest.fixture(autouse=True)
+def packer(cuda: Kernels, fake: ModuleType) -> ModuleType:
+    """The fake accelerator with the kernel as its packer."""
+    return fake
+
+
+def small_and_large(value: float, device: str = "fake") -> list[torch.Tensor]:
+    """A tree with leaves for the kernel, dense and strided, and one that is copied beside them."""
+    base = torch.full((40, 50), value, device=device)
+    return [base, base[::2, 5:], base.t(), base[0, 0], torch.full((LARGEST,), value, device=device)]
+
+
+def assert_all(arrays: Any, value: Any) -> None:
+    assert all((array == value).all() for array in arrays)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_trees_are_torchs_answer(native_bridge: tnb.Bridge, cuda: Kernels, data: st.DataObject) -> None:
+    drawn: list[Case] = data.draw(st.lists(st.sampled_from(DTYPES).flatmap(cases), min_size=2, max_size=20))
+    cuda.driver.seed = data.draw(st.integers(0, 2**32 - 1))
+    sources = [case.build("fake") for case in drawn]
+    for arrays in (native_bridge.to_numpy(sources), native_bridge.to_numpy_async(sources).result()):
+        assert_right(arrays, sources)
+
+
+@pytest.mark.parametrize("device", ["fake:0", "fake:1"])
+def test_casts_are_torchs(native_bridge: tnb.Bridge, packer: ModuleType, device: str) -> None:
+    """Every pair that the kernel has, in one tree and one launch for each dtype of the arrays."""
+    for wanted in sorted({destination for _, destination in CASTS}):
+        dtype = getattr(torch, wanted)
+        kinds = [getattr(torch, source) for source, destination in CASTS if destination == wanted]
+        values = [torch.arange(100).remainder(2 if kind == torch.bool else 60).to(kind) for kind in kinds]
+        tensors = [view for value in values for view in (value.to(device), value.view(10, 10).to(device)[::3, 1:8])]
+        packer.reset_counters()
+        arrays = native_bridge.to_numpy(tensors, dtype=NUMPY_DTYPES[dtype])
+        assert (packer.counters(int(device[-1])).launches, packer.counters().copies_d2d) == (1, 0)
+        for array, tensor in zip(arrays, tensors, strict=True):
+            assert_same_array(array, torchs_answer(tensor, dtype))
+
+
+def test_a_cast_from_an_odd_address_is_torchs(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    """A device cannot load an item there; the others of the tree go as ever."""
+    memory = torch.zeros(80, dtype=torch.uint8, device="fake")
+    odd = torch.empty(0, dtype=torch.float64, device="fake").set_(memory.untyped_storage()[1:73], 0, (9,), (1,))
+    odd.copy_(torch.arange(9))
+    tensors = [odd, *(torch.arange(9.0, dtype=torch.float64).to("fake") for _ in range(2))]
+    packer.reset_counters()
+    arrays = native_bridge.to_numpy(tensors, dtype=np.float32)
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 1)
+    assert_all(arrays, np.arange(9.0))
+    packer.reset_counters()
+    assert_all(native_bridge.to_numpy(tensors), np.arange(9.0))  # as they are, bytes will do
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 0)
+
+
+def test_one_large_dense_leaf_is_no_kernels(native_bridge: tnb.Bridge, packer: ModuleType, cuda: Kernels) -> None:
+    """One copy by the device's engine, which needs no processor; alone, and between small ones."""
+    large = leaves(3_000_000)
+    for tensors, launches in ((large, 0), ([*large, *large], 0), ([*leaves(7, 8), *large], 1)):
+        packer.reset_counters()
+        before = cuda.driver.launches
+        arrays = native_bridge.to_numpy(tensors)
+        assert packer.counters().launches == cuda.driver.launches - before == launches
+        assert packer.counters().copies_d2h == sum(tensor.numel() > LARGEST for tensor in tensors)
+        assert_right(arrays, tensors)
+
+
+@pytest.mark.parametrize("what", [name for name in NOT_PACKED if name != "of a type that it declines"])
+def test_what_is_not_packed_goes_beside_it(native_bridge: tnb.Bridge, packer: ModuleType, what: str) -> None:
+    tensors = [*leaves(5, 6), NOT_PACKED[what](), *leaves(7)]
+    packer.reset_counters()
+    arrays = native_bridge.to_numpy(tensors)
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 1)
+    assert_right(arrays, tensors)
+
+
+@pytest.mark.parametrize(("version", "launches"), [(13000, 2), (12010, 2), (12000, 7)])
+def test_a_thousand_leaves(
+    native_bridge: tnb.Bridge, packer: ModuleType, cuda: Kernels, version: int, launches: int
+) -> None:
+    """At most two launches and one event that tells of their end, where the driver takes large arguments."""
+    cuda.driver.version = version
+    tensors = [torch.arange(index, index + 20).to("fake") for index in range(1000)]
+    native_bridge.to_numpy(tensors)
+    packer.reset_counters()
+    arrays = native_bridge.to_numpy(tensors)
+    counted = packer.counters()
+    assert (counted.launches, counted.copies_d2h, counted.copies_d2d) == (launches, 0, 0)
+    # Beside that of the end, one of where the producer is.
+    assert (counted.event_records, counted.event_waits, counted.event_creates) == (2, 1, 0)
+    assert_right(arrays, tensors)
+
+
+@pytest.mark.parametrize("device", ["fake:0", "fake:1"])
+def test_a_tree_waits_for_its_producer(
+    native_bridge: tnb.Bridge, packer: ModuleType, cuda: Kernels, device: str
+) -> None:
+    tensors = small_and_large(0, device)
+    torch.accelerator.synchronize(device)
+    with packer.hold(torch.accelerator.current_stream(device)):
+        tensors[0].add_(3)
+        tensors[-1].add_(3)
+        transfer = native_bridge.to_numpy_async(tensors)
+        assert not transfer.done()
+    assert_all(transfer.result(), 3)
+    assert cuda.driver.launches == 1
+
+
+def test_no_array_is_reachable_before_the_kernel_has_run(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    """Until then its memory is poisoned."""
+    out = [native_bridge.empty(2000, np.float32) for _ in range(2)]
+    tensors = [torch.full((2000,), value, device="fake") for value in (1.0, 2.0)]
+    torch.accelerator.synchronize()
+    with packer.hold():
+        torch.zeros(1, device="fake")
+        transfer = native_bridge.to_numpy_async(tensors, out=out)
+        assert not transfer.done()
+        assert all((array.view(np.uint8) == 0xA5).all() for array in out)
+    transfer.result()
+    assert_all([out[0], out[1] - 1], 1)
+
+
+def test_sources_and_blocks_live_until_the_kernel_has_run(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    native_bridge.to_numpy(small_and_large(0))
+    torch.accelerator.synchronize()
+    before = packer.counters().device_bytes_live
+    with packer.hold():
+        transfers = [native_bridge.to_numpy_async(small_and_large(value)) for value in (5, 6)]
+        native_bridge.to_numpy_async(small_and_large(7))  # dropped at once
+        for _ in range(20):
+            small_and_large(-1)  # takes what was freed too early
+        assert packer.counters().device_bytes_live > before
+    for value, transfer in zip((5, 6), transfers, strict=True):
+        assert_all(transfer.result(), value)
+    del transfer, transfers
+    torch.accelerator.synchronize()
+    native_bridge.to_numpy(torch.zeros(1, device="fake"))  # a submit sweeps what has landed
+    assert packer.counters().device_bytes_live == before
+
+
+def test_a_loop_is_steady(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    tensors = [*small_and_large(1), *leaves(*range(1, 200))]
+    for _ in range(4):
+        native_bridge.to_numpy(tensors)
+    packer.reset_counters()
+    allocations = native_bridge.stats().allocations
+    for turn in range(20):
+        (native_bridge.to_numpy if turn % 2 else lambda tree: native_bridge.to_numpy_async(tree).result())(tensors)
+    counted = packer.counters()
+    assert (counted.host_allocations, counted.device_allocations, counted.event_creates) == (0, 0, 0)
+    assert (counted.event_records, counted.event_waits, counted.launches) == (40, 20, 20)
+    assert (counted.copies_synchronous, counted.stream_synchronizes, counted.device_synchronizes) == (0, 0, 0)
+    assert native_bridge.stats().allocations == allocations
+
+
+# Failures: each call of the driver that a submission makes, at each step, once and for good.
+
+CALLED = ("launch", "copy_d2h", "event_record", "event_block", "device_alloc", "copy_d2d")
+
+
+def failing_tree() -> list[torch.Tensor]:
+    """As the other, with a leaf that is made dense first."""
+    return [*small_and_large(2), torch.full((300, 200), 2.0, device="fake")[:, ::2]]
+
+
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("call", CALLED)
+def test_every_call_fails_at_every_step(
+    native_bridge: tnb.Bridge, packer: ModuleType, call: str, *, sticky: bool
+) -> None:
+    tensors = failing_tree()
+    for _ in range(2):
+        native_bridge.to_numpy(tensors)
+    step = 0
+    while True:
+        torch.accelerator.empty_cache()
+        torch.accelerator.synchronize()
+        with packer.fail(call, after=step, sticky=sticky) as failure:
+            try:
+                native_bridge.to_numpy_async(tensors).result()
+            except RuntimeError as error:
+                assert failure.delivered >= 1, error  # noqa: PT017
+            delivered = failure.delivered
+        revive()
+        assert packer.last_error() is None
+        for _ in range(2):  # the first one sweeps what the failed one left
+            assert_all(native_bridge.to_numpy(tensors), 2)
+        assert native_bridge.stats().leased_bytes == 0 or sticky  # a lost device may write for good
+        if delivered == 0:
+            break
+        step += 1
+    assert step > 0
+
+
+def test_a_kernel_that_fails_later_raises_at_the_result(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    tensors = small_and_large(1)
+    native_bridge.to_numpy(tensors)
+    with packer.fail("launch_async"):
+        with packer.hold():
+            transfer = native_bridge.to_numpy_async(tensors)
+        with pytest.raises(RuntimeError, match="context was ended by launch_async"):
+            transfer.result()
+    revive()
+    assert_all(native_bridge.to_numpy(tensors), 1)
+
+
+# Of CUDA's own entries.
+
+NO_KERNELS = {
+    35: "there is no driver for the CUDA toolkit that compiled them",
+    36: "the driver is too old for a call that they need",
+    209: "they were compiled for other GPUs",
+    222: "the driver is too old to compile them for this GPU",
+}
+
+
+@pytest.mark.parametrize("code", NO_KERNELS)
+def test_an_answer_that_turns_kernels_off(
+    native_bridge: tnb.Bridge, packer: ModuleType, cuda: Kernels, code: int
+) -> None:
+    """Said once and for each device; nothing else changes."""
+    tensors = small_and_large(4)
+    cuda.driver.fail("launch", code)
+    packer.reset_counters()
+    for turn in range(3):
+        arrays = native_bridge.to_numpy(tensors)
+        assert_right(arrays, tensors)
+        assert cuda.driver.called()["launch"] == 1, turn  # it is not asked again
+    assert (packer.counters().launches, packer.last_error()) == (0, None)
+    kernels = tnb.engine_info().kernels
+    assert f"; not used on fake:0: {NO_KERNELS[code]}" in kernels
+    assert "fake:1" not in kernels
+    cuda.driver.fail("launch", 0)
+    other = small_and_large(4, "fake:1")
+    assert_right(native_bridge.to_numpy(other), other)
+    assert cuda.driver.launches == 1
+    fake_driver.register_cuda()
+    assert "not used" not in tnb.engine_info().kernels
+
+
+def test_another_answer_is_an_error(native_bridge: tnb.Bridge, cuda: Kernels) -> None:
+    cuda.driver.fail("launch", 719)
+    with pytest.raises(RuntimeError, match="pack 4 tensors of fake:0 for the host, got status 719"):
+        native_bridge.to_numpy(small_and_large(4))
+    cuda.driver.fail("launch", 0)
+    assert_all(native_bridge.to_numpy(small_and_large(4)), 4)
+    assert "not used" not in tnb.engine_info().kernels
+
+
+PAGES = ("lock_pages", "allocate_pages")
+
+
+@pytest.mark.parametrize("refused", [(), PAGES[:1], PAGES])
+def test_page_locked_memory_comes_from_where_it_can_be_had(
+    native: EngineChoice, packer: ModuleType, cuda: Kernels, refused: tuple[str, ...]
+) -> None:
+    """Pages of ours, locked in place; else the driver's; else those of torch's host allocator."""
+    fake_driver.register_cuda(without=frozenset())
+    packer.empty_host_cache()
+    for call in refused:
+        cuda.driver.fail(call, 801)
+    tensors = small_and_large(9)
+    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
+        arrays = [bridge.to_numpy(tensors) for _ in range(3)]
+        for held in arrays:
+            assert_all(held, 9)
+        assert bridge.stats().unpooled_leaves == 0
+        called = cuda.driver.called()
+        assert called.get("allocate_pages", 0) == (0, 3, 1)[len(refused)]
+        assert called["kind_of_pointer"] >= 1
+        held_bytes = bridge.stats().limit_held_bytes
+        assert held_bytes == bridge.stats().held_bytes > 0
+        del arrays, held
+        bridge.trim()
+        assert bridge.stats().limit_held_bytes == 0
+    assert packer.last_error() is None
+
+
+@pytest.mark.parametrize("refused", [(), PAGES])
+def test_managed_memory_is_no_page_locked_memory(
+    native: EngineChoice, packer: ModuleType, cuda: Kernels, refused: tuple[str, ...]
+) -> None:
+    """Under confidential computing: ordinary arrays, and a sentence that says why."""
+    fake_driver.register_cuda(without=frozenset())
+    cuda.driver.pointer_kind = MANAGED_MEMORY
+    for call in refused:
+        cuda.driver.fail(call, 801)
+    tensors = small_and_large(9)
+    locked = packer.counters().locked_pages_bytes
+    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
+        for _ in range(2):
+            assert_right(bridge.to_numpy_async(tensors).result(), tensors)
+            assert_right(bridge.to_numpy(tensors), tensors)
+        assert bridge.stats().unpooled_leaves == 4 * len(tensors)
+        assert (bridge.stats().limit_held_bytes, packer.counters().locked_pages_bytes) == (0, locked)
+        assert "; fake has no page-locked memory: " in bridge.engine_info().reason
+    fake_driver.register_cuda()
+    assert "page-locked" not in tnb.engine_info().reason
