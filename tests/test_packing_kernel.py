@@ -9,7 +9,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import fake_driver
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,7 @@ from helpers import assert_same_array, revive, torchs_answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_on_cpu.layouts import CASTS
-from kernel_on_cpu.library import MANAGED_MEMORY, Kernels
+from kernel_on_cpu.library import Kernels
 from layouts import Case, cases
 from test_packing import (  # noqa: F401
     LARGEST,
@@ -34,7 +33,6 @@ from test_packing import (  # noqa: F401
 )
 
 import torch_np_bridge as tnb
-from torch_np_bridge.config import EngineChoice
 from torch_np_bridge.dtypes import NUMPY_DTYPES
 
 DTYPES = sorted(NUMPY_DTYPES, key=str)
@@ -251,97 +249,3 @@ def test_a_kernel_that_fails_later_raises_at_the_result(native_bridge: tnb.Bridg
             transfer.result()
     revive()
     assert_all(native_bridge.to_numpy(tensors), 1)
-
-
-# Of CUDA's own entries.
-
-NO_KERNELS = {
-    35: "there is no driver for the CUDA toolkit that compiled them",
-    36: "the driver is too old for a call that they need",
-    209: "they were compiled for other GPUs",
-    222: "the driver is too old to compile them for this GPU",
-}
-
-
-@pytest.mark.parametrize("code", NO_KERNELS)
-def test_an_answer_that_turns_kernels_off(
-    native_bridge: tnb.Bridge, packer: ModuleType, cuda: Kernels, code: int
-) -> None:
-    """Said once and for each device; nothing else changes."""
-    tensors = small_and_large(4)
-    cuda.driver.fail("launch", code)
-    packer.reset_counters()
-    for turn in range(3):
-        arrays = native_bridge.to_numpy(tensors)
-        assert_right(arrays, tensors)
-        assert cuda.driver.called()["launch"] == 1, turn  # it is not asked again
-    assert (packer.counters().launches, packer.last_error()) == (0, None)
-    kernels = tnb.engine_info().kernels
-    assert f"; not used on fake:0: {NO_KERNELS[code]}" in kernels
-    assert "fake:1" not in kernels
-    cuda.driver.fail("launch", 0)
-    other = small_and_large(4, "fake:1")
-    assert_right(native_bridge.to_numpy(other), other)
-    assert cuda.driver.launches == 1
-    fake_driver.register_cuda()
-    assert "not used" not in tnb.engine_info().kernels
-
-
-def test_another_answer_is_an_error(native_bridge: tnb.Bridge, cuda: Kernels) -> None:
-    cuda.driver.fail("launch", 719)
-    with pytest.raises(RuntimeError, match="pack 4 tensors of fake:0 for the host, got status 719"):
-        native_bridge.to_numpy(small_and_large(4))
-    cuda.driver.fail("launch", 0)
-    assert_all(native_bridge.to_numpy(small_and_large(4)), 4)
-    assert "not used" not in tnb.engine_info().kernels
-
-
-PAGES = ("lock_pages", "allocate_pages")
-
-
-@pytest.mark.parametrize("refused", [(), PAGES[:1], PAGES])
-def test_page_locked_memory_comes_from_where_it_can_be_had(
-    native: EngineChoice, packer: ModuleType, cuda: Kernels, refused: tuple[str, ...]
-) -> None:
-    """Pages of ours, locked in place; else the driver's; else those of torch's host allocator."""
-    fake_driver.register_cuda(without=frozenset())
-    packer.empty_host_cache()
-    for call in refused:
-        cuda.driver.fail(call, 801)
-    tensors = small_and_large(9)
-    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
-        arrays = [bridge.to_numpy(tensors) for _ in range(3)]
-        for held in arrays:
-            assert_all(held, 9)
-        assert bridge.stats().unpooled_leaves == 0
-        called = cuda.driver.called()
-        assert called.get("allocate_pages", 0) == (0, 3, 1)[len(refused)]
-        assert called["kind_of_pointer"] >= 1
-        held_bytes = bridge.stats().limit_held_bytes
-        assert held_bytes == bridge.stats().held_bytes > 0
-        del arrays, held
-        bridge.trim()
-        assert bridge.stats().limit_held_bytes == 0
-    assert packer.last_error() is None
-
-
-@pytest.mark.parametrize("refused", [(), PAGES])
-def test_managed_memory_is_no_page_locked_memory(
-    native: EngineChoice, packer: ModuleType, cuda: Kernels, refused: tuple[str, ...]
-) -> None:
-    """Under confidential computing: ordinary arrays, and a sentence that says why."""
-    fake_driver.register_cuda(without=frozenset())
-    cuda.driver.pointer_kind = MANAGED_MEMORY
-    for call in refused:
-        cuda.driver.fail(call, 801)
-    tensors = small_and_large(9)
-    locked = packer.counters().locked_pages_bytes
-    with tnb.Bridge(engine=native, pinned_limit="64MiB") as bridge:
-        for _ in range(2):
-            assert_right(bridge.to_numpy_async(tensors).result(), tensors)
-            assert_right(bridge.to_numpy(tensors), tensors)
-        assert bridge.stats().unpooled_leaves == 4 * len(tensors)
-        assert (bridge.stats().limit_held_bytes, packer.counters().locked_pages_bytes) == (0, locked)
-        assert "; fake has no page-locked memory: " in bridge.engine_info().reason
-    fake_driver.register_cuda()
-    assert "page-locked" not in tnb.engine_info().reason
