@@ -1,5 +1,5 @@
-// Names, GIL release, conversion of arguments; those of the trees are in tree_bindings.cpp, and pybind11 is in these
-// two files only. What happens is elsewhere.
+// Names, GIL release, conversion of arguments; those of the trees are in tree_bindings.cpp, those of profiles in
+// profile_bindings.cpp, and pybind11 is in these three files only. What happens is elsewhere.
 
 #include <torch/csrc/utils/pybind.h>
 
@@ -23,6 +23,7 @@
 #include "numpy_array.h"
 #include "pending.h"
 #include "process.h"
+#include "profile_bindings.h"
 #include "python_wait.h"
 #include "shortfalls.h"
 #include "storage.h"
@@ -135,8 +136,8 @@ std::string c_docstring(const py::object& function) {
     return py::module_::import("torch_np_bridge.engine").attr("c_docstring")(function).cast<std::string>();
 }
 
-py::object front(const Engine&, const py::object& function) {
-    return taken(make_to_numpy(function.ptr(), c_docstring(function)));
+py::object front(Engine& engine, const py::object& function) {
+    return taken(make_to_numpy(function.ptr(), c_docstring(function), engine));
 }
 
 py::object front_async(const py::object& self, const py::object& function, const py::object& transfer) {
@@ -226,6 +227,7 @@ PYBIND11_MODULE(_C, module) {
 
     py::class_<tnb::SharedLimit, std::shared_ptr<tnb::SharedLimit>>(module, "SharedLimit")
         .def(py::init<std::size_t>(), py::arg("bytes"));
+    tnb::bind_profile(module);
     py::class_<tnb::Engine>(module, "Engine")
         .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
@@ -235,6 +237,11 @@ PYBIND11_MODULE(_C, module) {
         .def("trim", &tnb::Engine::trim, py::call_guard<tnb::GilRelease>())
         .def("stats", &tnb::stats)
         .def("close", &tnb::close)
+        .def(
+            "start_profile", [](tnb::Engine& engine) { return engine.profiling().start(); },
+            py::call_guard<tnb::GilRelease>())
+        .def(
+            "stop_profile", [](tnb::Engine& engine) { engine.profiling().stop(); }, py::call_guard<tnb::GilRelease>())
         .def("front", &tnb::front, py::arg("function"))
         .def("front_async", &tnb::front_async, py::arg("function"), py::arg("transfer"));
     tnb::bind_trees(module);

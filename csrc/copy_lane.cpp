@@ -47,19 +47,23 @@ std::vector<CopyLane*> CopyLane::all() {
     return lanes;
 }
 
-std::shared_ptr<c10::Event> CopyLane::event() {
+std::shared_ptr<c10::Event> CopyLane::event(bool timing) {
+    auto& idle = events_[timing ? 1 : 0];
     std::unique_ptr<c10::Event> event;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (!events_.empty()) {
-            event = std::move(events_.back());
-            events_.pop_back();
+        if (!idle.empty()) {
+            event = std::move(idle.back());
+            idle.pop_back();
         }
     }
-    if (event == nullptr) event = std::make_unique<c10::Event>(stream_.device_type());
-    return {event.release(), [this](c10::Event* used) {
+    if (event == nullptr) {
+        const auto flag = timing ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT;
+        event = std::make_unique<c10::Event>(stream_.device_type(), flag);
+    }
+    return {event.release(), [this, &idle](c10::Event* used) {
                 const std::lock_guard<std::mutex> lock(mutex_);
-                events_.emplace_back(used);
+                idle.emplace_back(used);
             }};
 }
 

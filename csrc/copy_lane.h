@@ -3,6 +3,7 @@
 #include <c10/core/Event.h>
 #include <c10/core/Stream.h>
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -29,8 +30,9 @@ public:
     // The stream as the driver's own functions take it.
     std::optional<void*> native_stream() const noexcept { return native_stream_; }
 
-    // An event of this lane that returns to it when the last owner drops it; in the steady state none is created.
-    std::shared_ptr<c10::Event> event();
+    // An event of this lane that returns to it when the last owner drops it; in the steady state none is created. One
+    // with timing, which costs the device more, is for profiles.
+    std::shared_ptr<c10::Event> event(bool timing = false);
 
     void add(std::shared_ptr<Flight> flight);
     // Release what belongs to flights that have landed, oldest first; one query where none has.
@@ -48,7 +50,7 @@ private:
     const std::optional<void*> native_stream_;
     CopyLane* older_ = nullptr;  // in the list of all lanes
     std::mutex mutex_;           // guards the containers; no device call is made under it
-    std::vector<std::unique_ptr<c10::Event>> events_;
+    std::array<std::vector<std::unique_ptr<c10::Event>>, 2> events_;  // without timing, and with it
     std::deque<std::shared_ptr<Flight>> in_flight_;
     // Flights whose event could not be queried: they hold their memory until one day it can.
     std::vector<std::shared_ptr<Flight>> unanswered_;

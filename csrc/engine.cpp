@@ -74,6 +74,9 @@ Engine::Share* Engine::find(Shares& shares, c10::Device device) noexcept {
 
 Submission Engine::submit(at::ArrayRef<at::Tensor> given, at::ArrayRef<Destination> out, SubmitOptions options) {
     Shares shares = shares_of(given);
+    const std::shared_ptr<Profile> profile = profiling_.current();
+    const std::shared_ptr<ProfiledCall> profiled = profile == nullptr ? nullptr : profile->begin_call();
+    options.profiled = profiled.get();
     std::vector<at::Tensor> snapshots;
     if (options.snapshot) {
         for (const at::Tensor& tensor : given) {
@@ -82,7 +85,7 @@ Submission Engine::submit(at::ArrayRef<at::Tensor> given, at::ArrayRef<Destinati
         options.casts = {};  // they are made
     }
     const at::ArrayRef<at::Tensor> tensors = options.snapshot ? snapshots : given;
-    Submission submission{{}, std::vector<HostValues>(tensors.size())};
+    Submission submission{{}, std::vector<HostValues>(tensors.size()), profiled};
     for (std::size_t index = 0; index < tensors.size(); ++index) {
         const at::Tensor& tensor = tensors[index];
         HostValues& values = submission.values[index];
@@ -99,13 +102,16 @@ Submission Engine::submit(at::ArrayRef<at::Tensor> given, at::ArrayRef<Destinati
         };
         Layout layout = plan(tensor.sizes(), tensor.strides(), dtype, traits);
         if (destination != nullptr && destination->dense) lay_out_as(destination->strides, tensor.sizes(), layout);
+        if (profiled != nullptr) profiled->add(layout, tensor.is_cpu());
         switch (layout.route) {
             case Route::view:
                 values = tensor;
                 break;
-            case Route::host:
+            case Route::host: {
+                const ProfiledWait wait(options.profiled, tensor.device());
                 values = to_host(tensor, dtype, options.fresh);
                 break;
+            }
             case Route::empty:
                 values = CopiedValues{{}, nullptr, dtype, at::DimVector(tensor.sizes()), layout.strides};
                 if (destination != nullptr) values = Delivered{};
@@ -125,6 +131,7 @@ Submission Engine::submit(at::ArrayRef<at::Tensor> given, at::ArrayRef<Destinati
         throw;
     }
     count(shares);
+    if (profiled != nullptr) profile->add(profiled);
     return submission;
 }
 
@@ -156,6 +163,8 @@ void Engine::start(CopyLane& lane, const std::vector<Leaf>& leaves, SubmitOption
         if (!std::holds_alternative<at::Tensor>(*leaf.values)) continue;
         // A process that exits has no workers any more.
         if ((options.blocking && leaf.layout.bytes < StagingRing::chunk_bytes) || process_is_exiting()) {
+            if (options.profiled != nullptr) options.profiled->move(leaf.layout, ProfiledCall::host);
+            const ProfiledWait wait(options.profiled, device);
             *leaf.values = to_host(*leaf.tensor, leaf.layout.dtype, /*fresh=*/false);
         } else {
             unpooled.push_back(&leaf);
@@ -163,10 +172,12 @@ void Engine::start(CopyLane& lane, const std::vector<Leaf>& leaves, SubmitOption
     }
     if (pooled.leaves.empty() && unpooled.empty()) return;
     const c10::Stream producer = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+    const bool timed = options.profiled != nullptr && options.profiled->begin_copies(lane);
     if (producer != lane.stream()) {
-        const auto ready = lane.event();
+        const auto ready = lane.event(timed);
         ready->record(producer);
         ready->block(lane.stream());
+        if (timed) options.profiled->computed_by(ready);
     }
     if (!pooled.leaves.empty()) transfer.add(enqueue(lane, std::move(pooled), options));
     if (!unpooled.empty()) transfer.add(stage_later(lane, unpooled, options));
@@ -181,9 +192,11 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, Pooled pooled, SubmitOpt
         cargo.sources.push_back(leaf.source->storage());
         if (!options.snapshot) watch(*leaf.source, leaf.leaf, cargo);
     }
-    auto completion = lane.event();
+    const auto profiled = options.profiled == nullptr ? nullptr : options.profiled->add_copies();
+    auto completion = lane.event(profiled != nullptr && profiled->timed());
     std::exception_ptr failure;
     try {
+        if (profiled != nullptr) profiled->start(lane);
         enqueue_pooled(pooled.leaves, cargo.blocks, lane);
         completion->record(lane.stream());
     } catch (...) {
@@ -198,7 +211,9 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, Pooled pooled, SubmitOpt
             completion.reset();
         }
     }
+    if (profiled != nullptr) profiled->ended_by(completion);
     auto flight = std::make_shared<Flight>(lane.device(), std::move(completion), std::move(cargo), this);
+    if (profiled != nullptr) profiled->belong_to(flight);
     if (failure != nullptr) flight->fail(failure);
     lane.add(flight);
     if (failure != nullptr) std::rethrow_exception(failure);
@@ -231,6 +246,11 @@ std::shared_ptr<Flight> Engine::stage_later(CopyLane& lane, const std::vector<co
         *leaf->values = Delivered{};
     }
     staged->flight = std::make_shared<Flight>(lane.device(), nullptr, std::move(cargo), this);
+    if (options.profiled != nullptr) {
+        for (const Leaf* leaf : leaves) options.profiled->move(leaf->layout, ProfiledCall::staged);
+        staged->profiled = options.profiled->add_copies();
+        staged->profiled->belong_to(staged->flight);
+    }
     worker_.run([staged] { stage(staged); });
     return staged->flight;
 }

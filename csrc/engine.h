@@ -18,6 +18,7 @@
 #include "layout.h"
 #include "ordinary_memory.h"
 #include "packing.h"
+#include "profile.h"
 #include "staging.h"
 #include "transfer.h"
 #include "worker.h"
@@ -53,6 +54,7 @@ struct SubmitOptions {
     bool snapshot = false;  // of the sources as they are now, so that the caller may overwrite them at once
     bool blocking = false;  // the caller is going to wait: a short copy need not be handed to the worker
     Casts casts;            // made before the copies, on the device
+    ProfiledCall* profiled = nullptr;
 };
 
 // What the engines that share a limit share.
@@ -74,7 +76,8 @@ struct EngineStats {
 
 struct Submission {
     Transfer transfer;
-    std::vector<HostValues> values;  // in the order of the tensors
+    std::vector<HostValues> values;          // in the order of the tensors
+    std::shared_ptr<ProfiledCall> profiled;  // or nullptr
 };
 
 // Orders the copy stream behind the producer's, runs the routes, records the completion. Knows neither Python nor
@@ -108,6 +111,8 @@ public:
         worker_.watch(std::move(transfer), std::move(notify));
     }
     EngineStats stats();
+    // What is submitted while it is profiled leaves its times there.
+    Profiling& profiling() noexcept { return profiling_; }
 
 private:
     struct Leaf {
@@ -144,6 +149,7 @@ private:
     std::mutex mutex_;  // guards the two maps; fences that are there stay
     std::map<c10::DeviceType, std::shared_ptr<HostPool>> pools_;
     std::map<c10::DeviceType, HostFences> fences_;
+    Profiling profiling_;
     Worker worker_;
 };
 

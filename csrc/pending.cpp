@@ -1,5 +1,6 @@
 #include "pending.h"
 
+#include <ATen/record_function.h>
 #include <Python.h>
 #include <torch/csrc/Stream.h>
 
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gil.h"
 #include "numpy_array.h"
@@ -24,6 +26,7 @@ struct Pending {
     PyObject_HEAD PyObject* self;  // of the engine: keeps it alive
     Engine* engine;
     Transfer transfer;
+    std::shared_ptr<ProfiledCall> profiled;  // or nullptr
     PyObject* arrays;
 };
 
@@ -42,6 +45,7 @@ void dealloc(PyObject* object) {
     }
     Py_XDECREF(pending.arrays);
     pending.transfer.~Transfer();
+    pending.profiled.~shared_ptr();
     Py_DECREF(pending.self);
     Py_TYPE(object)->tp_free(object);
 }
@@ -72,6 +76,8 @@ PyObject* wait(PyObject* object, PyObject* timeout) {
         deadline = deadline_in(seconds);
     }
     return translating_errors([object, deadline]() -> PyObject* {
+        RECORD_FUNCTION("torch_np_bridge::wait", c10::ArrayRef<const c10::IValue>());
+        const ProfiledWait profiled(pending_at(object).profiled.get());
         Transfer& transfer = pending_at(object).transfer;
         const auto ended = wait_in_slices(deadline, [&transfer](auto slice) { return transfer.wait_until(slice); });
         return ended.has_value() ? PyBool_FromLong(*ended) : nullptr;
@@ -168,6 +174,7 @@ Reference make_pending(PyObject* self, Engine& engine, Submission submission, Py
     pending->self = new_reference(self).release();
     pending->engine = &engine;
     new (&pending->transfer) Transfer(std::move(submission.transfer));
+    new (&pending->profiled) std::shared_ptr<ProfiledCall>(std::move(submission.profiled));
     pending->arrays = PyList_New(static_cast<Py_ssize_t>(submission.values.size()));
     if (pending->arrays == nullptr) return nullptr;
     for (std::size_t index = 0; index < submission.values.size(); ++index) {
@@ -192,6 +199,8 @@ PyObject* start_transfer(PyObject* self, Engine& engine, at::ArrayRef<at::Tensor
     Submission submission;
     {
         const GilRelease release;
+        // With the tensors, of which torch's profiler shows the shapes where it is asked for them.
+        RECORD_FUNCTION("torch_np_bridge::submit", std::vector<c10::IValue>(tensors.begin(), tensors.end()));
         submission = engine.submit(tensors, destinations, options);
     }
     Reference pending = make_pending(self, engine, std::move(submission), out);

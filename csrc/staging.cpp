@@ -14,6 +14,7 @@
 #include "host_pool.h"
 #include "ordinary_memory.h"
 #include "process.h"
+#include "profile.h"
 #include "waiting.h"
 #include "warnings.h"
 
@@ -119,6 +120,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     std::exception_ptr failure;
     const RelaxedCapture relaxed(type);
     const KeptWarnings said_to_nobody;
+    if (staged->profiled != nullptr) staged->profiled->begin_on_host();
     try {
         const c10::DeviceGuard on_device(lane.device());
         const c10::StreamGuard on_copy_stream(lane.stream());
@@ -151,6 +153,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     if (ring != nullptr) staged->rings->put(type, std::move(ring));
     // The storages are the flight's to drop.
     for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
+    if (staged->profiled != nullptr) staged->profiled->end_on_host();
     staged->flight->land();
 }
 

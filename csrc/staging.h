@@ -16,6 +16,7 @@ namespace tnb {
 
 class CopyLane;
 class HostPool;
+class ProfiledCopies;
 
 // A few page-locked chunks through which a device reaches ordinary memory: while one chunk is emptied by the host, the
 // next ones are filled by the device. Used by one thread at a time, the worker of an engine.
@@ -89,6 +90,7 @@ struct StagedCopy {
     std::shared_ptr<HostPool> pool;  // for a new ring
     std::vector<Leaf> leaves;
     std::shared_ptr<Flight> flight;
+    std::shared_ptr<ProfiledCopies> profiled;  // or nullptr
 };
 
 // Copies the leaves, behind what the copy stream waits for already, and ends the flight; waits for each copy where

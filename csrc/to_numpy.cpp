@@ -23,6 +23,7 @@ struct Front {
 };
 
 Front front, async_front;
+Engine* front_engine = nullptr;
 PyObject* async_self = nullptr;
 Engine* async_engine = nullptr;
 PyObject* async_transfer = nullptr;
@@ -36,10 +37,10 @@ const at::Tensor* only_plain_tensor(PyObject* const* args, Py_ssize_t count, PyO
     return plain ? &tensor : nullptr;
 }
 
-// A view, and no dispatch mode is active that would want to hear of it.
+// A view, and neither a dispatch mode nor a profile is active that would want to hear of it.
 bool is_simple_view(const at::Tensor& tensor) {
     return tensor.is_cpu() && !tensor.is_conj() && !tensor.is_neg() &&
-           !c10::impl::TorchDispatchModeTLS::any_modes_set();
+           !c10::impl::TorchDispatchModeTLS::any_modes_set() && !front_engine->profiling().active();
 }
 
 PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
@@ -92,7 +93,8 @@ PyObject* make(Front& front, const char* name, Function function, PyObject* slow
 
 }  // namespace
 
-PyObject* make_to_numpy(PyObject* slow, const std::string& doc) {
+PyObject* make_to_numpy(PyObject* slow, const std::string& doc, Engine& engine) {
+    front_engine = &engine;
     return make(front, "to_numpy", to_numpy, slow, doc);
 }
 

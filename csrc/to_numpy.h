@@ -12,8 +12,8 @@ class Engine;
 // function `slow`. They answer one plain tensor without options by themselves, and call `slow` for everything else. New
 // references, or nullptr with a Python error set; what they are made with lives as long as the process.
 
-// Answers a tensor on the CPU.
-PyObject* make_to_numpy(PyObject* slow, const std::string& doc);
+// Answers a tensor on the CPU, while the engine is not profiled.
+PyObject* make_to_numpy(PyObject* slow, const std::string& doc, Engine& engine);
 
 // Answers a tensor on any device. `self` is the Python object that `engine` belongs to, and `transfer` makes what is
 // returned from what make_pending() gives.

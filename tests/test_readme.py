@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES_THAT_RUN = ("README.md", "docs/accelerate.md", "docs/pipelines.md")
+PAGES_THAT_RUN = ("README.md", "docs/accelerate.md", "docs/pipelines.md", "docs/profile.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -28,7 +28,8 @@ def test_sessions_give_what_they_show(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN)
-def test_blocks_run(page: str) -> None:
+def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     code = blocks("python", ROOT / page)
     assert code
     namespace: dict[str, object] = {}

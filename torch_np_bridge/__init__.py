@@ -3,7 +3,7 @@
 from ._version import __version__
 from .bridge import Bridge
 from .errors import EngineUnavailableError, SourceMutatedError, UnsupportedTensorError
-from .functions import accelerate, empty, engine_info, prefetch_to_host, stats, to_numpy, to_numpy_async, trim
+from .functions import accelerate, empty, engine_info, prefetch_to_host, profile, stats, to_numpy, to_numpy_async, trim
 from .transfer import Transfer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "empty",
     "engine_info",
     "prefetch_to_host",
+    "profile",
     "stats",
     "to_numpy",
     "to_numpy_async",

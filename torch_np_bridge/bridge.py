@@ -18,6 +18,7 @@ from torch.compiler import is_dynamo_compiling
 from . import engine as engines
 from . import outputs, refusals, trees
 from ._accelerate import Accelerated
+from ._profile import Profile
 from ._stats import Stats
 from .casting import Casts, casts
 from .config import EngineChoice, engine_choice
@@ -98,6 +99,11 @@ class Bridge:
         """See :func:`torch_np_bridge.accelerate`."""
         self._require_open()
         return Accelerated(self.to_numpy)
+
+    def profile(self) -> Profile:
+        """See :func:`torch_np_bridge.profile`."""
+        self._require_open()
+        return Profile(self._engine)
 
     def empty(self, shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
         """See :func:`torch_np_bridge.empty`."""

@@ -19,6 +19,7 @@ import torch
 from ._classes import LEVELS
 from ._contents import ATOMS
 from ._python_engine import PythonEngine
+from ._recording import Recording
 from ._version import __version__
 from ._walk import Walk, leave_all
 from .casting import Casts
@@ -91,6 +92,12 @@ class Engine(Protocol):
 
     def stats(self) -> dict[str, int]:
         """The fields of :class:`~torch_np_bridge._stats.Stats` that this engine knows."""
+
+    def start_profile(self) -> Recording | None:
+        """Record what is submitted from now on; ``None`` where that is done already."""
+
+    def stop_profile(self) -> None:
+        """Record nothing any more; what was begun is followed to its end."""
 
     def front(self, function: _Function) -> _Function:
         """The public form of ``function``, ``to_numpy`` of the default bridge: the same name, signature and help.

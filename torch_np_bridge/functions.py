@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy.typing as npt
 
+from ._profile import Profile
 from ._stats import Stats
 from .bridge import Bridge, DTypes
 from .engine import Array, EngineInfo
@@ -145,6 +146,29 @@ def accelerate() -> AbstractContextManager[object]:
     return _default.accelerate()
 
 
+def profile() -> Profile:
+    """See where the time of conversions goes: waiting for the device, copying, or hidden behind other work.
+
+    ::
+
+        with tnb.profile() as p:
+            for arrays in tnb.prefetch_to_host(outputs(batches)): ...
+        print(p.summary())
+
+    It sees the functions of the package, called by any thread, and ``prefetch_to_host()`` and ``accelerate()`` too;
+    ``Bridge.profile()`` sees those of another Bridge. A call that is profiled uses events that tell the time, and one
+    more of them for each device; others cost what they did.
+
+    Returns:
+        A context manager, for one use, whose ``calls``, ``hidden``, ``summary()``, ``trace(path)`` and ``plot(path)``
+        say what was seen, at any time. docs/profile.md has the model.
+
+    Raises:
+        RuntimeError: on entering it, where another profile of the Bridge is active.
+    """
+    return _default.profile()
+
+
 def empty(shape: int | Sequence[int], dtype: npt.DTypeLike) -> Array:
     """An array for ``out=``, in page-locked memory that the current accelerator writes to directly.
 
@@ -197,5 +221,5 @@ def trim() -> None:
     _default.trim()
 
 
-for _public in (accelerate, empty, prefetch_to_host, to_numpy_async, engine_info, stats, trim):
+for _public in (accelerate, empty, prefetch_to_host, profile, to_numpy_async, engine_info, stats, trim):
     _public.__module__ = "torch_np_bridge"
