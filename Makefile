@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak kernels ptxas bench build lint format mutants sanitize wheel sdist clean FORCE
+.PHONY: help demo test stress soak kernels ptxas bench docs build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,10 @@ ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels;
 
 bench: build ## measure this machine
 	$(PY) -m torch_np_bridge bench $(ARGS)
+
+docs: build ## what is generated in docs: the picture of a profile, on the simulated accelerator, and the tables of benchmarks
+	$(PY) scripts/timeline.py
+	$(PY) benchmarks/report.py
 
 build: $(VENV)/.built ## the package in place, with the native engine where it can be built
 

@@ -12,7 +12,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
 def test_there_are_examples() -> None:
-    assert {path.name for path in EXAMPLES} >= {"first_steps.py", "pipeline.py", "embeddings.py"}
+    assert {path.name for path in EXAMPLES} >= {"first_steps.py", "pipeline.py", "embeddings.py", "three_ways.py"}
 
 
 # Runs a program after the fake accelerator is there.

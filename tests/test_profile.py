@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Call, hold, run_script, wait_until
+from commands import run_python
+from helpers import ROOT, Call, hold, run_script, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -252,6 +253,16 @@ def test_the_picture(native_bridge: tnb.Bridge, fake: ModuleType, tmp_path: Path
     p.plot(tmp_path / "timeline.svg", title="a title")
     picture = (tmp_path / "timeline.svg").read_text()
     assert picture.lstrip().startswith("<?xml")
+
+
+def test_the_picture_of_the_docs(native: EngineChoice, fake: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="expected matplotlib, got none; pip install 'torch-np-bridge[plot]'")
+    file = tmp_path / "timeline.svg"
+    done = run_python("scripts/timeline.py", str(file))
+    assert done.returncode == 0, done.stderr
+    assert file.exists()
+    assert "![A timeline of two loops](timeline.png)" in (ROOT / "docs" / "profile.md").read_text()
+    assert (ROOT / "docs" / "timeline.png").exists()
 
 
 def test_no_picture_without_matplotlib(bridge: tnb.Bridge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
