@@ -229,7 +229,7 @@ PYBIND11_MODULE(_C, module) {
         .def(py::init<std::size_t>(), py::arg("bytes"));
     tnb::bind_profile(module);
     py::class_<tnb::Engine>(module, "Engine")
-        .def(py::init<std::shared_ptr<tnb::SharedLimit>>(), py::arg("limit"))
+        .def(py::init<std::shared_ptr<tnb::SharedLimit>, bool>(), py::arg("limit"), py::arg("poison"))
         .def_property_readonly("name", [](const tnb::Engine&) { return "native"; })
         .def("submit", &tnb::submit, py::arg("tensors"), py::arg("out"), py::arg("cast"), py::arg("fresh"),
              py::arg("snapshot"), py::arg("blocking"))

@@ -84,7 +84,8 @@ struct Submission {
 // NumPy; every function may be called from any thread, and none holds a lock while it calls the device.
 class Engine {
 public:
-    explicit Engine(std::shared_ptr<SharedLimit> limit) : limit_(std::move(limit)) {}
+    // `poison`: page-locked memory is overwritten when it comes back.
+    Engine(std::shared_ptr<SharedLimit> limit, bool poison) : limit_(std::move(limit)), poison_(poison) {}
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
     // Does not wait: flights go on, and the memory goes home as they land.
@@ -143,6 +144,7 @@ private:
     std::vector<std::shared_ptr<HostPool>> pools();
 
     const std::shared_ptr<SharedLimit> limit_;
+    const bool poison_;
     std::atomic<std::size_t> transfers_{0};
     std::atomic<std::size_t> bytes_copied_{0};
     std::atomic<std::size_t> leaves_unpooled_{0};

@@ -22,7 +22,7 @@ std::shared_ptr<HostPool> Engine::pool(c10::DeviceType type) {
     const std::size_t headroom = limit_->budget->limit() >= 2 * StagingRing::bytes ? StagingRing::bytes : 0;
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& pool = pools_[type];
-    if (pool == nullptr) pool = HostPool::make(std::move(memory), limit_->budget, headroom);
+    if (pool == nullptr) pool = HostPool::make(std::move(memory), limit_->budget, headroom, poison_);
     return pool;
 }
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "process.h"
@@ -14,6 +15,8 @@ namespace {
 constexpr std::chrono::milliseconds patience_of_trim{100};
 // Room at the limit costs no more than page-locking it does.
 constexpr std::chrono::milliseconds patience_of_growth{2};
+// No number of any dtype that anybody expects; which one it is stands in docs/debug.md.
+constexpr int poison_byte = 0xD5;
 }  // namespace
 
 PoolStats& PoolStats::operator+=(const PoolStats& other) noexcept {
@@ -53,8 +56,8 @@ HostPool::Registry& HostPool::registry() {
 }
 
 std::shared_ptr<HostPool> HostPool::make(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget,
-                                         std::size_t headroom) {
-    const std::shared_ptr<HostPool> pool(new HostPool(std::move(memory), std::move(budget), headroom));
+                                         std::size_t headroom, bool poison) {
+    const std::shared_ptr<HostPool> pool(new HostPool(std::move(memory), std::move(budget), headroom, poison));
     const std::lock_guard<std::mutex> lock(registry().mutex);
     registry().pools.push_back(pool);
     return pool;
@@ -208,6 +211,8 @@ void HostPool::collect_returned() {
     HostNode* head = returned_.exchange(nullptr, std::memory_order_acquire);
     for (const HostNode* node = head; node != nullptr; node = node->next) {
         leased_.fetch_sub(node->capacity, std::memory_order_relaxed);
+        // Not before, where nobody knows yet whether a forked child has an array there.
+        if (poison_ && !node->inherited) std::memset(node->data, poison_byte, node->capacity);
     }
     try {
         arena_.put(head);

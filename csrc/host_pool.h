@@ -41,9 +41,10 @@ struct PoolStats {
 // not copied.
 class HostPool {
 public:
-    // `headroom`: what acquire() leaves free of the budget, for acquire_reserved().
+    // `headroom`: what acquire() leaves free of the budget, for acquire_reserved(). `poison`: what comes back is
+    // overwritten, for whoever still reads it to notice.
     static std::shared_ptr<HostPool> make(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget,
-                                          std::size_t headroom);
+                                          std::size_t headroom, bool poison = false);
     HostPool(const HostPool&) = delete;
     HostPool& operator=(const HostPool&) = delete;
 
@@ -84,8 +85,13 @@ private:
     static void after_fork() noexcept;
     void set_idle_inheritable(bool inheritable) noexcept;
 
-    HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom)
-        : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom), arena_(this) {}
+    HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom,
+             bool poison)
+        : memory_(std::move(memory)),
+          budget_(std::move(budget)),
+          headroom_(headroom),
+          poison_(poison),
+          arena_(this) {}
 
     // Whose idle slabs are freed at the limit: of this pool, or of all pools that share the budget.
     enum class Room : std::uint8_t { none, own, shared };
@@ -116,6 +122,7 @@ private:
     const std::unique_ptr<HostMemory> memory_;
     const std::shared_ptr<PinnedBudget> budget_;
     const std::size_t headroom_;
+    const bool poison_;
     std::atomic<HostNode*> returned_{nullptr};
     std::atomic<std::uint64_t> fences_{never_handed_out};
     std::atomic<std::size_t> held_{0};

@@ -69,7 +69,8 @@ def main() -> None:
     accuracy, loss = metrics(results[2], classifier.labels)
     assert metrics(results[0], classifier.labels) == metrics(results[1], classifier.labels) == (accuracy, loss)
     assert accuracy > 0.8
-    print(f"{classifier.images.device}: {accuracy:.3f} of {len(classifier.labels)} images, loss {loss:.3f}, three ways alike")
+    device = classifier.images.device
+    print(f"{device}: {accuracy:.3f} of {len(classifier.labels)} images, loss {loss:.3f}, three ways alike")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_uvloop_is_not_blocked(native_bridge: tnb.Bridge, accelerator: str, uvlo
     async def main() -> None:
         transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
         asyncio.get_running_loop().call_later(0.02, latch.release)
-        assert (await asyncio.wait_for(transfer, 30)).tolist() == [1, 1, 1]  # type: ignore[arg-type]
+        assert (await asyncio.wait_for(transfer, 30)).tolist() == [1, 1, 1]
 
     with latch:
         uvloop.run(main())

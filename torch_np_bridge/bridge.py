@@ -18,10 +18,11 @@ from torch.compiler import is_dynamo_compiling
 from . import engine as engines
 from . import outputs, refusals, trees
 from ._accelerate import Accelerated
+from ._debug import Debugging
 from ._profile import Profile
 from ._stats import Stats
 from .casting import Casts, casts
-from .config import EngineChoice, engine_choice
+from .config import EngineChoice, engine_choice, read_settings
 from .dtypes import NUMPY_DTYPES
 from .engine import Array
 from .errors import LeafRefusedError, OutputRefusedError, UnsupportedTensorError
@@ -52,6 +53,7 @@ class Bridge:
         limit = None if pinned_limit is None else parse_bytes(pinned_limit, "Bridge(pinned_limit=)")
         self._selection = engines.select(choice, limit)
         self._engine = self._selection.engine
+        self._debugging = Debugging(self._engine) if read_settings().debug else None
         self._closed = False
 
     def to_numpy(self, tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out: Any = None) -> Any:
@@ -176,7 +178,7 @@ class Bridge:
         except LeafRefusedError as refused:
             text = refused.words or refusals.describe(tensors[refused.index], cast)
             raise UnsupportedTensorError(f"{structure.path(refused.index)}: {text}") from None
-        return Transfer(pending, structure)
+        return Transfer(pending, structure) if self._debugging is None else self._debugging.transfer(pending, structure)
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -21,11 +21,13 @@ class Settings:
     ============================= ===================================== ======================================
     TORCH_NP_BRIDGE_ENGINE        auto, native, python                  auto
     TORCH_NP_BRIDGE_PINNED_LIMIT  bytes: 4GiB, 512MB, 1000000           a quarter of the memory, 4 GiB at most
+    TORCH_NP_BRIDGE_DEBUG         0, 1                                  0; see docs/debug.md
     ============================= ===================================== ======================================
     """
 
     engine: EngineChoice
     pinned_limit: int
+    debug: bool
 
 
 def engine_choice(value: object, source: str) -> EngineChoice:
@@ -40,4 +42,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     engine = engine_choice(environ.get("TORCH_NP_BRIDGE_ENGINE", "auto"), "TORCH_NP_BRIDGE_ENGINE")
     limit = environ.get("TORCH_NP_BRIDGE_PINNED_LIMIT")
     pinned_limit = default_limit(environ) if limit is None else parse_bytes(limit, "TORCH_NP_BRIDGE_PINNED_LIMIT")
-    return Settings(engine, pinned_limit)
+    debug = environ.get("TORCH_NP_BRIDGE_DEBUG", "0")
+    if debug not in ("0", "1"):
+        raise ValueError(f"TORCH_NP_BRIDGE_DEBUG: expected 0 or 1, got {debug!r}")
+    return Settings(engine, pinned_limit, debug == "1")

@@ -208,7 +208,8 @@ def select(choice: EngineChoice, pinned_limit: int | None) -> Selection:
     loaded = extension()
     if loaded.module is not None:
         shared = _process_shared_limit() if pinned_limit is None else loaded.module.SharedLimit(pinned_limit)
-        return Selection(loaded.module.Engine(shared), reason, limit, _native_walk())
+        engine = loaded.module.Engine(shared, read_settings().debug)
+        return Selection(engine, reason, limit, _native_walk())
     if choice == "native":
         raise EngineUnavailableError(f"expected the native engine, as asked for; got none: {loaded.problem}")
     return Selection(PythonEngine(), loaded.problem, limit)

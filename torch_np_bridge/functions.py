@@ -80,7 +80,8 @@ def _to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapsho
 
 _to_numpy_async.__name__ = _to_numpy_async.__qualname__ = "to_numpy_async"
 _to_numpy_async.__module__ = "torch_np_bridge"
-to_numpy_async = _default._engine.front_async(_to_numpy_async, Transfer)
+# What is debugged has to know of every call.
+to_numpy_async = _to_numpy_async if _default._debugging else _default._engine.front_async(_to_numpy_async, Transfer)
 
 
 @overload

@@ -1,0 +1,109 @@
+"""``TORCH_NP_BRIDGE_DEBUG=1``: what went wrong is said with the line of the user's code that began it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from .engine import Array, Engine, Pending
+from .errors import SourceMutatedError
+from .transfer import Transfer
+from .trees import Structure
+
+_PACKAGE = str(Path(__file__).parent)
+_SHOWN = 10  # lines of code, those whose arrays are largest
+_logger = logging.getLogger("torch_np_bridge")
+
+
+def line_of_user() -> str:
+    """The innermost line that is being run and is not of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class Debugging:
+    """What a Bridge remembers of its calls while it is debugged: which arrays are alive, and where they come from."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unpooled = 0
+        self._told: set[str] = set()
+        self._numbers = itertools.count()
+        self._alive: dict[int, tuple[str, int, weakref.ref[Array]]] = {}
+
+    def transfer(self, pending: Pending, structure: Structure) -> Transfer:
+        """The Transfer of a call that was just submitted."""
+        line = line_of_user()
+        unpooled = self._engine.stats().get("unpooled_leaves", 0)
+        if unpooled > self._unpooled and line not in self._told:
+            self._told.add(line)
+            _logger.warning("%s", self._at_the_limit(line))
+        self._unpooled = unpooled
+        return DebuggedTransfer(pending, structure, line, self)
+
+    def made(self, line: str, arrays: list[Array]) -> None:
+        """These were given out, from a call at that line."""
+        for array in arrays:
+            if type(array.base).__name__ != "BlockOwner":
+                continue  # of no page-locked memory
+            number = next(self._numbers)
+            gone = weakref.ref(array, lambda _, number=number: self._alive.pop(number, None))  # type: ignore[misc]
+            self._alive[number] = (line, array.nbytes, gone)
+
+    def _at_the_limit(self, line: str) -> str:
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for where, size, _ in list(self._alive.values()):
+            counts[where] += 1
+            sizes[where] += size
+        rows = [f"  {counts[where]} arrays, {size} bytes, from {where}" for where, size in sizes.most_common(_SHOWN)]
+        return "\n".join(
+            [
+                f"{line}: expected page-locked memory, got the limit of it, so arrays of this call are in ordinary memory; "
+                f"keep fewer of those that are alive, or copy them: {len(rows) and sum(counts.values())} arrays",
+                *rows,
+            ]
+        )
+
+
+class DebuggedTransfer(Transfer):
+    """A Transfer that knows where it was submitted, and whether anybody has asked for it."""
+
+    __slots__ = ("_asked", "_debugging", "_line")
+
+    def __init__(self, pending: Pending, structure: Structure, line: str, debugging: Debugging) -> None:
+        super().__init__(pending, structure)
+        self._line = line
+        self._debugging = debugging
+        self._asked = False
+
+    def add_done_callback(self, fn: Any) -> None:
+        self._asked = True
+        super().add_done_callback(fn)
+
+    def block_stream(self, stream: Any = None) -> None:
+        self._asked = True
+        super().block_stream(stream)
+
+    def _wait(self, timeout: float | None) -> None:
+        self._asked = True
+        super()._wait(timeout)
+
+    def _assemble(self, arrays: list[Array]) -> Any:
+        try:
+            result = super()._assemble(arrays)
+        except SourceMutatedError as error:
+            raise SourceMutatedError(f"{error}; it was submitted at {self._line}") from None
+        self._debugging.made(self._line, arrays)
+        return result
+
+    def __del__(self) -> None:
+        if not self._asked and not sys.is_finalizing():
+            _logger.warning("%s: expected somebody to wait for the Transfer, and it was dropped; keep it", self._line)
