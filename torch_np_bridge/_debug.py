@@ -64,13 +64,11 @@ class Debugging:
             counts[where] += 1
             sizes[where] += size
         rows = [f"  {counts[where]} arrays, {size} bytes, from {where}" for where, size in sizes.most_common(_SHOWN)]
-        return "\n".join(
-            [
-                f"{line}: expected page-locked memory, got the limit of it, so arrays of this call are in ordinary memory; "
-                f"keep fewer of those that are alive, or copy them: {len(rows) and sum(counts.values())} arrays",
-                *rows,
-            ]
+        words = (
+            f"{line}: expected page-locked memory, got the limit of it, so arrays of this call are in ordinary memory; "
+            f"keep fewer arrays, or copies of them. Alive are {sum(counts.values())}:"
         )
+        return "\n".join([words, *rows])
 
 
 class DebuggedTransfer(Transfer):
