@@ -87,11 +87,7 @@ private:
 
     HostPool(std::unique_ptr<HostMemory> memory, std::shared_ptr<PinnedBudget> budget, std::size_t headroom,
              bool poison)
-        : memory_(std::move(memory)),
-          budget_(std::move(budget)),
-          headroom_(headroom),
-          poison_(poison),
-          arena_(this) {}
+        : memory_(std::move(memory)), budget_(std::move(budget)), headroom_(headroom), poison_(poison), arena_(this) {}
 
     // Whose idle slabs are freed at the limit: of this pool, or of all pools that share the budget.
     enum class Room : std::uint8_t { none, own, shared };
