@@ -251,6 +251,7 @@ PYBIND11_MODULE(_C, module) {
                py::arg("threads"));
     module.def("kernels", &tnb::kernels);
     module.def("lack_of_page_locking", &tnb::lack_of_page_locking);
+    module.def("lack_of_asynchrony", &tnb::lack_of_asynchrony);
     module.def("kernel_selftest", &tnb::kernel_selftest, py::arg("device"), py::call_guard<tnb::GilRelease>());
     module.attr("BUILT_FOR_TORCH") = TNB_BUILT_FOR_TORCH;
 }

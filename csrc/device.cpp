@@ -160,12 +160,14 @@ bool empty_host_cache(c10::DeviceType type) noexcept {
 bool copies_asynchronously(c10::Device device) {
     const c10::DeviceType type = device.type();
     // Apple's streams are not of a pool, and its shared memory is not page-locked: a copy must have ended on return.
-    if (type == c10::DeviceType::MPS || type == c10::DeviceType::CPU || type == c10::DeviceType::Meta) return false;
+    if (type == c10::DeviceType::CPU || type == c10::DeviceType::Meta) return false;
     auto& known = of(asynchronous, type);
     if (known.load(std::memory_order_relaxed)) return true;
-    if (!c10::impl::hasDeviceGuardImpl(type) || host_allocator(type) == nullptr || !has_copy_lane(device)) return false;
-    known.store(true, std::memory_order_relaxed);
-    return true;
+    const bool complete = type != c10::DeviceType::MPS && c10::impl::hasDeviceGuardImpl(type) &&
+                          host_allocator(type) != nullptr && has_copy_lane(device);
+    note_synchronous(type, !complete);
+    if (complete) known.store(true, std::memory_order_relaxed);
+    return complete;
 }
 
 RelaxedCapture::RelaxedCapture(c10::DeviceType type) : type_(type), interface_(&device_interface(type)) {

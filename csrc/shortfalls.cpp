@@ -13,6 +13,7 @@ struct Shortfalls {
     std::mutex mutex;  // guards what follows it
     std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, std::string> kernels;
     std::set<c10::DeviceType> page_locking;
+    std::set<c10::DeviceType> synchronous;
 };
 
 // Asked at every call, which has no lock to take where nothing is lacking.
@@ -49,6 +50,15 @@ bool has_page_locking(c10::DeviceType type) {
     return shortfalls().page_locking.count(type) == 0;
 }
 
+void note_synchronous(c10::DeviceType type, bool synchronous) {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    if (synchronous) {
+        shortfalls().synchronous.insert(type);
+    } else {
+        shortfalls().synchronous.erase(type);
+    }
+}
+
 void forget_shortfalls(c10::DeviceType type) {
     const std::lock_guard<std::mutex> lock(shortfalls().mutex);
     std::erase_if(shortfalls().kernels, [type](const auto& entry) { return entry.first.first == type; });
@@ -71,6 +81,17 @@ std::string lack_of_page_locking() {
         sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) +
                      " has no page-locked memory: its driver gives managed memory in its place, as under confidential "
                      "computing, so all arrays are ordinary ones";
+    }
+    return sentences;
+}
+
+std::string lack_of_asynchrony() {
+    const std::lock_guard<std::mutex> lock(shortfalls().mutex);
+    std::string sentences;
+    for (const c10::DeviceType type : shortfalls().synchronous) {
+        sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) +
+                     " is copied synchronously: an asynchronous copy needs streams of a pool, events and page-locked "
+                     "memory of the device type";
     }
     return sentences;
 }

@@ -16,10 +16,14 @@ bool has_kernels(c10::Device device);
 void note_no_page_locking(c10::DeviceType type);
 bool has_page_locking(c10::DeviceType type);
 
+// What an asynchronous copy needs is not there, or it is again.
+void note_synchronous(c10::DeviceType type, bool synchronous);
+
 void forget_shortfalls(c10::DeviceType type);
 
 // Each in a sentence; empty where there are none.
 std::string lack_of_kernels();
 std::string lack_of_page_locking();
+std::string lack_of_asynchrony();
 
 }  // namespace tnb

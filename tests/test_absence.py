@@ -22,10 +22,13 @@ def check():
             assert (array == expected[name]).all() and array.strides == expected[name].strides, name
     tnb.trim()
 
+words = "; fake is copied synchronously: an asynchronous copy needs"
 with fake_device.without(MISSING):
     check()
     assert tnb.stats().transfers == tnb.stats().held_bytes == 0
+    assert words in tnb.engine_info().reason
 check()
+assert words not in tnb.engine_info().reason
 assert tnb.stats().transfers == 4
 """
 

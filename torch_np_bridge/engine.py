@@ -220,7 +220,7 @@ def describe(selection: Selection) -> EngineInfo:
     loaded = extension()
     return EngineInfo(
         engine=selection.engine.name,
-        reason=selection.reason + ("" if loaded.module is None else loaded.module.lack_of_page_locking()),
+        reason=selection.reason + _shortfalls(selection),
         kernels="none: no extension" if loaded.module is None else loaded.module.kernels(),
         built_for=loaded.built_for,
         devices=_devices(),
@@ -234,6 +234,14 @@ def describe(selection: Selection) -> EngineInfo:
             "python": platform.python_version(),
         },
     )
+
+
+def _shortfalls(selection: Selection) -> str:
+    module = extension().module
+    if module is None or selection.engine.name != "native":
+        return ""
+    sentences: str = module.lack_of_asynchrony() + module.lack_of_page_locking()
+    return sentences
 
 
 def current_device() -> torch.device | None:
