@@ -91,6 +91,8 @@ bool guard_says_capturing(const Guard& guard, const c10::Stream& stream) {
 
 bool is_capturing(const c10::Stream& stream, std::optional<void*> handle) {
     const DeviceInterface& driver = device_interface(stream.device_type());
+    // A default stream's handle is that of any device's: the driver takes it for the current one's.
+    const c10::DeviceGuard on_device(stream.device());
     if (driver.stream_is_capturing != nullptr) {
         int status = 0;
         if (handle.has_value() && driver.stream_is_capturing(*handle, &status) == 0) return status != 0;

@@ -115,7 +115,8 @@ PyObject* add_done_callback(PyObject* object, PyObject* function) {
 PyObject* block_stream(PyObject* object, PyObject* stream) {
     std::optional<c10::Stream> target;
     if (stream != Py_None) {
-        if (!THPStream_Check(stream)) {
+        // Not THPStream_Check: that believes what an object says of its class.
+        if (PyType_IsSubtype(Py_TYPE(stream), reinterpret_cast<PyTypeObject*>(THPStreamClass)) == 0) {
             PyErr_SetString(PyExc_TypeError, "expected a torch.Stream or None");
             return nullptr;
         }
@@ -161,9 +162,10 @@ PyTypeObject pending_type = [] {
 // The array of one leaf, or the caller's own in its place.
 Reference array_for(HostValues values, PyObject* given) {
     if (given == nullptr) return Reference(make_array(std::move(values)));
+    Reference array = new_reference(given);
     const auto* tensor = std::get_if<at::Tensor>(&values);
     if (tensor != nullptr && !fill_array(given, *tensor)) return nullptr;
-    return new_reference(given);
+    return array;
 }
 
 // Where NumPy refuses an array, the end of what was made lets go of the copies that are under way.
@@ -175,15 +177,19 @@ Reference make_pending(PyObject* self, Engine& engine, Submission submission, Py
     pending->engine = &engine;
     new (&pending->transfer) Transfer(std::move(submission.transfer));
     new (&pending->profiled) std::shared_ptr<ProfiledCall>(std::move(submission.profiled));
-    pending->arrays = PyList_New(static_cast<Py_ssize_t>(submission.values.size()));
-    if (pending->arrays == nullptr) return nullptr;
+    pending->arrays = nullptr;
+    // No list before it is full: filling an array of the caller's may give the GIL away, and the garbage collector
+    // shows every list to whoever asks.
+    References arrays;
     for (std::size_t index = 0; index < submission.values.size(); ++index) {
         const auto place = static_cast<Py_ssize_t>(index);
         PyObject* given = out == nullptr ? nullptr : PyList_GET_ITEM(out, place);
         Reference array = array_for(std::move(submission.values[index]), given);
         if (array == nullptr) return nullptr;
-        PyList_SET_ITEM(pending->arrays, place, array.release());
+        arrays.add(std::move(array));
     }
+    pending->arrays = std::move(arrays).into_list().release();
+    if (pending->arrays == nullptr) return nullptr;
     return made;
 }
 

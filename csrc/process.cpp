@@ -22,6 +22,12 @@ bool process_is_forked_child() noexcept {
     return forked_child.load(std::memory_order_acquire);
 }
 
+std::runtime_error process_exit_error() {
+    return std::runtime_error(
+        "expected a process that goes on until the copy has ended, got one that exits; wait for "
+        "result() before the end of the program");
+}
+
 std::runtime_error forked_child_error(const std::string& device) {
     return std::runtime_error("expected a process that may use " + device +
                               ", got a fork of one that had already loaded torch_np_bridge; start the process with "

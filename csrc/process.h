@@ -9,6 +9,8 @@ namespace tnb {
 // device runtime may be gone before us.
 bool process_is_exiting() noexcept;
 void note_process_exit() noexcept;
+// What to say then to who waits for a copy.
+std::runtime_error process_exit_error();
 
 // Whether this process is a fork()ed child of one that had loaded the extension: no accelerator survives that, and no
 // thread of ours; a lock that one of them held stays locked.

@@ -24,6 +24,8 @@ PyObject* translating_errors(Function&& function) noexcept {
         torch::translate_exception_to_python(std::current_exception());
     } catch (const std::exception& error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
+    } catch (...) {
+        PyErr_SetString(PyExc_RuntimeError, "expected an exception of the C++ library, got another one");
     }
     return nullptr;
 }

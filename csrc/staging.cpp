@@ -21,9 +21,6 @@
 namespace tnb {
 namespace {
 
-// Thrown where a wait ends because the process does: nobody will read the arrays any more.
-struct ProcessExits {};
-
 // An event that is recorded while the stream is captured belongs to the graph. No longer than this, since who captures
 // may wait for the next staged copy.
 constexpr std::chrono::seconds patience_with_captures{1};
@@ -70,7 +67,7 @@ void StagingRing::empty(std::size_t index) {
         const c10::DeviceGuard guard(c10::Device(slot.device_type, slot.device_index));
         wait_until(Clock::time_point::max(), [&slot] { return process_is_exiting() || slot.filled->query(); });
     }
-    if (process_is_exiting()) throw ProcessExits();
+    if (process_is_exiting()) throw process_exit_error();
     std::memcpy(slot.destination, chunk(index), slot.bytes);
     slot.filled.reset();
 }

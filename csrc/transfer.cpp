@@ -25,9 +25,7 @@ bool Flight::poll() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (landed()) return true;
         if (completion_ == nullptr && process_is_exiting() && error_ == nullptr) {
-            error_ = std::make_exception_ptr(
-                std::runtime_error("expected a process that goes on until the copy has ended, got one that exits; wait "
-                                   "for result() before the end of the program"));
+            error_ = std::make_exception_ptr(process_exit_error());
         }
         if (completion_ == nullptr) return error_ != nullptr;
         completion = completion_;
@@ -75,6 +73,7 @@ void Flight::look_for_mutations() {
 }
 
 std::optional<std::size_t> Flight::mutated_leaf() {
+    if (landed()) return mutated_leaf_;  // for good; in a forked child another thread may have had the lock
     const std::lock_guard<std::mutex> lock(mutex_);
     return mutated_leaf_;
 }
@@ -109,7 +108,8 @@ void Flight::block(std::optional<c10::Stream> stream) {
 }
 
 std::exception_ptr Flight::error() {
-    if (!landed() && process_is_forked_child()) return std::make_exception_ptr(forked_child_error(device_.str()));
+    if (landed()) return error_;  // as above
+    if (process_is_forked_child()) return std::make_exception_ptr(forked_child_error(device_.str()));
     const std::lock_guard<std::mutex> lock(mutex_);
     return error_;
 }

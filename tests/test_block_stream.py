@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest.mock
 from types import ModuleType
 from typing import Any
 
@@ -219,3 +220,10 @@ def test_a_stream_of_another_device_type_is_refused(native_bridge: tnb.Bridge, f
         x += 1
     with pytest.raises(tnb.SourceMutatedError):
         transfer.result()
+
+
+def test_what_only_says_that_it_is_a_stream(bridge: tnb.Bridge, accelerator: str) -> None:
+    transfer = bridge.to_numpy_async(torch.ones(3, device=accelerator))
+    with pytest.raises(TypeError, match=r"expected a torch\.Stream or None, got Mock"):
+        transfer.block_stream(unittest.mock.Mock(spec=torch.Stream))
+    assert transfer.result().tolist() == [1, 1, 1]

@@ -132,22 +132,31 @@ else: raise AssertionError("garbage was handed out")""",
 }
 
 
-@pytest.mark.parametrize("late", LATE)
+# By one synchronous copy, or through a ring, for arrays of the caller's.
+STAGED = {"plainly": ("pinned_limit=0", ""), "by a ring": ("", ", out=numpy.empty(x.shape, numpy.float32)")}
+
+
+# What is converted late is pooled beside a ring, and would wait for the latch.
+@pytest.mark.parametrize(
+    ("late", "staged"), [*((late, "plainly") for late in LATE), ("a result that never comes", "by a ring")]
+)
 @pytest.mark.parametrize("engine", ["native"], indirect=True)
-def test_what_is_done_late_at_exit_does_not_hang(chosen: str, late: str) -> None:
+def test_what_is_done_late_at_exit_does_not_hang(chosen: str, late: str, staged: str) -> None:
     """Staged copies need a worker."""
+    limit, out = STAGED[staged]
     assert_silent(
         run_script(
             f"import atexit\n@atexit.register\ndef late():\n    exec({LATE[late]!r}, globals())\n"
             + PRELUDE
-            + """
+            + f"""
+import numpy
 x = torch.ones(3_000_000, device="fake")
-bridge = tnb.Bridge(pinned_limit=0)
+bridge = tnb.Bridge({limit})
 torch.accelerator.synchronize()
 side = torch.Stream("fake")
 with side:
     latch = fake_device.hold(side)
-    transfer, following = bridge.to_numpy_async(x), bridge.to_numpy_async(x)
+    transfer, following = bridge.to_numpy_async(x{out}), bridge.to_numpy_async(x{out})
 """
         )
     )
@@ -246,4 +255,35 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert (transfer.result() == 1).all()
 """
         )
+    )
+
+
+def test_a_child_of_a_thread_that_held_every_lock(chosen: str) -> None:
+    """The thread is not there in the child to let go of them."""
+    assert_silent(
+        run_script(
+            FORKING
+            + PRELUDE
+            + FORK
+            + """
+import collections, signal
+from torch_np_bridge import _classes, transfer
+held, done = threading.Event(), threading.Event()
+def hold():
+    with _classes._lock, transfer._storing:
+        held.set()
+        done.wait()
+holder = threading.Thread(target=hold, daemon=True)
+holder.start()
+held.wait()
+class Unseen(collections.UserDict): pass
+def child():
+    signal.alarm(30)  # else it would wait for good, for what nobody holds
+    print(tnb.to_numpy_async(Unseen(a=torch.ones(3))).result()["a"].sum())
+in_child(child)
+done.set()
+holder.join()
+""",
+        ),
+        output="3.0\n",
     )

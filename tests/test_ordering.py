@@ -136,14 +136,21 @@ def test_no_device_is_touched_but_the_tensors_own(fake: ModuleType, native: str,
     """A context on the first device costs its memory for nothing: pytorch#58626."""
     assert_silent(
         run_script(f"""
-import torch, fake_device, fake_driver, torch_np_bridge as tnb
+import threading, torch, fake_device, fake_driver, torch_np_bridge as tnb
 fake_driver.register(own_pages=False, without=frozenset({without}))
 bridge = tnb.Bridge(engine={native!r})
 x = fake_device.foreign_tensor(torch.arange(5.0), 1)
+def convert():
+    transfer = bridge.to_numpy_async(x)
+    transfer.block_stream()
+    assert transfer.result().tolist() == [0, 1, 2, 3, 4]
 with torch.accelerator.device_index(1):
     y = torch.arange(4.0, device="fake")
 transfer = bridge.to_numpy_async([x, y[::2]])
 assert transfer.result()[0].tolist() == [0, 1, 2, 3, 4]
+fresh = threading.Thread(target=convert)  # of which no device has heard yet
+fresh.start()
+fresh.join()
 del transfer, x, y
 bridge.close()
 assert not fake_device.counters(0).contexts, "a context was made on fake:0"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import optree
 import pytest
 import torch
 from batches import SIZE, assert_in_order, batches, live_when_settled
@@ -194,3 +195,46 @@ def test_one_caller_at_a_time(native_bridge: tnb.Bridge, accelerator: str) -> No
                 use()
     assert call.result().tolist() == [1, 1]
     assert next(iterator).tolist() == [1, 1]
+
+
+class Container:
+    """What a container raises must not end the iteration as if there were no more items."""
+
+    def __init__(self, value: torch.Tensor | None) -> None:
+        self.value = value
+
+
+def test_a_container_that_says_stop_is_an_error(bridge: tnb.Bridge, device: str) -> None:
+    def flatten(container: Any) -> tuple[tuple[Any], None]:
+        return (next(iter(())) if container.value is None else container.value,), None
+
+    def make(_: Any, leaves: Any) -> Any:
+        return Container(*leaves)
+
+    node: Any = Container
+    optree.register_pytree_node(node, flatten, make, namespace="torch_np_bridge")
+    try:
+        one = torch.ones(2, device=device)
+        arrays = bridge.prefetch_to_host([Container(one), Container(None), Container(one)])
+        assert next(arrays).value.tolist() == [1, 1]
+        with pytest.raises(RuntimeError, match=r"expected a container .* got StopIteration from it"):
+            next(arrays)
+        assert list(arrays) == []
+    finally:
+        optree.unregister_pytree_node(node, namespace="torch_np_bridge")
+
+
+def test_a_cleanup_that_fails_does_not_hide_the_error(bridge: tnb.Bridge) -> None:
+    def produce() -> Iterator[torch.Tensor]:
+        try:
+            yield torch.ones(2)
+            yield torch.ones(3).to_sparse()
+            yield torch.ones(2)
+        finally:
+            raise ValueError("the cleanup")
+
+    arrays = bridge.prefetch_to_host(produce())
+    next(arrays)
+    with pytest.raises(ValueError, match="the cleanup") as caught:
+        next(arrays)
+    assert isinstance(caught.value.__cause__, tnb.UnsupportedTensorError)

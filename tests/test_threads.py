@@ -144,3 +144,31 @@ def test_a_container_met_by_two_threads_at_once(bridge: tnb.Bridge) -> None:
     armed.append(True)
     pair, _ = bridge.to_numpy([Pair(torch.ones(2)), Intruder()])
     assert type(pair.tensor) is np.ndarray
+
+
+def test_no_list_is_seen_before_it_is_full(native_bridge: tnb.Bridge) -> None:
+    """The arrays of a caller are filled without the GIL, and the garbage collector shows every list to whoever asks."""
+    tensors = [torch.ones(1_000_000) for _ in range(3)]
+    out = [np.zeros(1_000_000, np.float32) for _ in tensors]
+    ended = threading.Event()
+
+    def look() -> bool:
+        while not ended.is_set():
+            lists = [found for found in gc.get_objects() if type(found) is list and len(found) == len(out)]
+            if any(len(gc.get_referents(found)) < len(found) for found in lists):
+                return True
+        return False
+
+    looking = Call(look)
+    for _ in range(100):
+        native_bridge.to_numpy(tensors, out=out)
+    ended.set()
+    assert not looking.result()
+
+
+def test_what_is_counted_by_many_threads(bridge: tnb.Bridge, accelerator: str) -> None:
+    x = torch.ones(2, device=accelerator)
+    calls = [Call(lambda: [bridge.to_numpy(x) for _ in range(500)]) for _ in range(4)]
+    for call in calls:
+        call.result()
+    assert bridge.stats().transfers == 2000

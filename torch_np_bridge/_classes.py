@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 import threading
 import traceback
 import warnings
@@ -53,6 +54,16 @@ _registered: set[type] = set()
 _torch_nodes: frozenset[type] = frozenset()
 # Of one thread several times: a finalizer, which may run under it at any allocation, may convert something.
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may have had it, and is not there in the child to let go.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 # Containers of Python's own, and what extends them: made again by their items and attributes.
 _BY_ATTRIBUTES = (

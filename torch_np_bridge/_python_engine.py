@@ -76,12 +76,13 @@ class PythonEngine:
         began = perf_counter()
         with _range():
             finished = self._submit(tensors, out, cast, fresh or snapshot)
-        if self._recording is not None:
+        recording = self._recording  # another thread may stop it meanwhile
+        if recording is not None:
             sizes: Counter[str] = Counter()
             for tensor, array in zip(tensors, finished._arrays, strict=False):
                 if not tensor.is_cpu:
                     sizes[str(tensor.device)] += array.nbytes
-            self._recording.add(began, sizes, Counter(_route(tensor, cast, fresh or snapshot) for tensor in tensors))
+            recording.add(began, sizes, Counter(_route(tensor, cast, fresh or snapshot) for tensor in tensors))
         return finished
 
     def _submit(
@@ -102,8 +103,10 @@ class PythonEngine:
                     for target, array in zip(out or (), arrays, strict=False):
                         np.copyto(target, array)
             except Exception as error:
-                return Finished([], error)
-            self._transfers += any(not tensor.is_cpu for tensor in tensors)
+                return Finished([], error.with_traceback(None))  # its frames hold the tensors
+            # Reckoned first: between reading a counter and writing it nothing is called, so no other thread comes in.
+            moved = any(not tensor.is_cpu for tensor in tensors)
+            self._transfers += moved
             return Finished(arrays if out is None else list(out), None)
 
     def empty(self, device: torch.device | None, bytes: int) -> Array:

@@ -30,6 +30,23 @@ class _OneCaller:
         self._taken.release()
 
 
+class _NoEnd:
+    """What a container raises must not say that the items are at their end, as with generators (PEP 479)."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            words = f"expected a container to be taken apart and made again, got {type(error).__name__} from it"
+            raise RuntimeError(words) from error
+
+
+_NO_END = _NoEnd()
+
+
 class _InOrder:
     """Transfers in the order of their items, and behind the last of them the error that ended the source, if any."""
 
@@ -46,7 +63,8 @@ class _InOrder:
 
     def _add(self, item: Any) -> None:
         try:
-            self._transfers.append(self._submit(item))
+            with _NO_END:
+                self._transfers.append(self._submit(item))
         except Exception as error:
             self._end(error)
 
@@ -86,7 +104,8 @@ class HostIterator(_InOrder, Iterator[Any]):
                 raise self._close() or StopIteration
             try:
                 # Ctrl-C in here leaves the Transfer where it is: the next call gives its arrays.
-                arrays = self._transfers[0].result()
+                with _NO_END:
+                    arrays = self._transfers[0].result()
             except Exception:
                 self._close()
                 raise
@@ -104,8 +123,11 @@ class HostIterator(_InOrder, Iterator[Any]):
 
     def _close(self) -> Exception | None:
         error = self._drop_all()
-        if isinstance(self._iterator, Generator):
-            self._iterator.close()
+        try:
+            if isinstance(self._iterator, Generator):
+                self._iterator.close()
+        except Exception as failure:
+            raise failure from error
         return error
 
 
@@ -132,7 +154,8 @@ class AsyncHostIterator(_InOrder, AsyncIterator[Any]):
                 raise await self._close() or StopAsyncIteration
             try:
                 # A task that is cancelled in here leaves the Transfer where it is, too.
-                arrays = await self._transfers[0]
+                with _NO_END:
+                    arrays = await self._transfers[0]
             except Exception:
                 await self._close()
                 raise
@@ -146,8 +169,11 @@ class AsyncHostIterator(_InOrder, AsyncIterator[Any]):
 
     async def _close(self) -> Exception | None:
         error = self._drop_all()
-        if isinstance(self._iterator, AsyncGenerator):
-            await self._iterator.aclose()
+        try:
+            if isinstance(self._iterator, AsyncGenerator):
+                await self._iterator.aclose()
+        except Exception as failure:
+            raise failure from error
         return error
 
 

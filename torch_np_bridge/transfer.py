@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import numbers
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -20,7 +21,7 @@ from .errors import SourceMutatedError
 from .trees import ONE_TENSOR, Structure
 
 _UNSET = object()
-_storing = threading.Lock()  # of results; one for all, since nothing is called under it
+_storing = threading.Lock()  # of results; one for all, since nothing is called under it; a forked child has its own
 _logger = logging.getLogger("torch_np_bridge")
 
 
@@ -148,7 +149,8 @@ class Transfer:
         Args:
             stream: the stream; ``None`` is the current stream of each device that the copies come from.
         """
-        if stream is not None and not isinstance(stream, torch.Stream):
+        # Classes are asked, not objects: a mock may say that it is a stream.
+        if stream is not None and not issubclass(type(stream), torch.Stream):
             raise TypeError(f"expected a torch.Stream or None, got {type(stream).__name__}")
         self._pending.block_stream(stream)
 
@@ -182,6 +184,16 @@ class Transfer:
 
     def __repr__(self) -> str:
         return f"<torch_np_bridge.Transfer {'done' if self.done() else 'in flight'}>"
+
+
+def _renew_lock() -> None:
+    global _storing
+    _storing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may have had it, and is not there in the child to let go.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _settle(ended: asyncio.Future[None]) -> None:

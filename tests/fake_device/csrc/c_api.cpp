@@ -104,6 +104,7 @@ int fake_copy_to_host(void* to, const void* from, size_t bytes, void* stream) {
 
 int fake_stream_is_capturing(void* stream, int* status) {
     return answer([&] {
+        fake::use_device(fake::driver_device());  // as CUDA makes the current device's context, whatever the stream
         *status = static_cast<int>(fake::ask_capture_status(stream_at(stream).device(), stream_at(stream).id()));
     });
 }
