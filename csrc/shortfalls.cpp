@@ -24,6 +24,14 @@ Shortfalls& shortfalls() {
     return *instance;
 }
 
+std::string for_each(const std::set<c10::DeviceType>& types, const std::string& words) {
+    std::string sentences;
+    for (const c10::DeviceType type : types) {
+        sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) + words;
+    }
+    return sentences;
+}
+
 }  // namespace
 
 void note_no_kernels(c10::Device device, const std::string& why) {
@@ -76,24 +84,16 @@ std::string lack_of_kernels() {
 
 std::string lack_of_page_locking() {
     const std::lock_guard<std::mutex> lock(shortfalls().mutex);
-    std::string sentences;
-    for (const c10::DeviceType type : shortfalls().page_locking) {
-        sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) +
-                     " has no page-locked memory: its driver gives managed memory in its place, as under confidential "
-                     "computing, so all arrays are ordinary ones";
-    }
-    return sentences;
+    return for_each(shortfalls().page_locking,
+                    " has no page-locked memory: its driver gives managed memory in its place, as under confidential "
+                    "computing, so all arrays are ordinary ones");
 }
 
 std::string lack_of_asynchrony() {
     const std::lock_guard<std::mutex> lock(shortfalls().mutex);
-    std::string sentences;
-    for (const c10::DeviceType type : shortfalls().synchronous) {
-        sentences += "; " + c10::DeviceTypeName(type, /*lower_case=*/true) +
-                     " is copied synchronously: an asynchronous copy needs streams of a pool, events and page-locked "
-                     "memory of the device type";
-    }
-    return sentences;
+    return for_each(shortfalls().synchronous,
+                    " is copied synchronously: an asynchronous copy needs streams of a pool, events and page-locked "
+                    "memory of the device type");
 }
 
 }  // namespace tnb

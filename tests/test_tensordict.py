@@ -11,7 +11,7 @@ from helpers import assert_same_array, torchs_answer
 
 import torch_np_bridge as tnb
 
-tensordict: Any = pytest.importorskip("tensordict", minversion="0.15")
+tensordict: Any = pytest.importorskip("tensordict", "0.15", reason="expected tensordict 0.15 or newer, got none")
 TensorDict: Any = tensordict.TensorDict
 
 

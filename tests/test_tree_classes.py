@@ -206,7 +206,7 @@ def test_an_extended_namedtuple_keeps_its_attributes(bridge: tnb.Bridge) -> None
 
 
 def test_a_bunch(bridge: tnb.Bridge) -> None:
-    bunch: Any = pytest.importorskip("sklearn.utils").Bunch
+    bunch: Any = pytest.importorskip("sklearn.utils", reason="expected scikit-learn, got none").Bunch
     got = bridge.to_numpy(bunch(data=A, names=["a"]))
     assert type(got) is bunch
     assert equal(got.data, A)
