@@ -136,13 +136,16 @@ std::string c_docstring(const py::object& function) {
     return py::module_::import("torch_np_bridge.engine").attr("c_docstring")(function).cast<std::string>();
 }
 
-py::object front(Engine& engine, const py::object& function) {
-    return taken(make_to_numpy(function.ptr(), c_docstring(function), engine));
+FrontOf front_of(const py::object& self, const py::object& function, const py::object& transfer) {
+    return {self.cast<Engine&>(), self.ptr(), transfer.ptr(), function.ptr(), c_docstring(function)};
+}
+
+py::object front(const py::object& self, const py::object& function, const py::object& transfer) {
+    return taken(make_to_numpy(front_of(self, function, transfer)));
 }
 
 py::object front_async(const py::object& self, const py::object& function, const py::object& transfer) {
-    return taken(
-        make_to_numpy_async(function.ptr(), c_docstring(function), self.ptr(), self.cast<Engine&>(), transfer.ptr()));
+    return taken(make_to_numpy_async(front_of(self, function, transfer)));
 }
 
 py::dict stats(Engine& engine) {
@@ -242,7 +245,7 @@ PYBIND11_MODULE(_C, module) {
             py::call_guard<tnb::GilRelease>())
         .def(
             "stop_profile", [](tnb::Engine& engine) { engine.profiling().stop(); }, py::call_guard<tnb::GilRelease>())
-        .def("front", &tnb::front, py::arg("function"))
+        .def("front", &tnb::front, py::arg("function"), py::arg("transfer"))
         .def("front_async", &tnb::front_async, py::arg("function"), py::arg("transfer"));
     tnb::bind_trees(module);
     module.def("set_dtypes", &tnb::set_dtypes, py::arg("rows"));

@@ -171,7 +171,10 @@ std::optional<std::size_t> find_overlap(const std::vector<Destination>& destinat
 }
 
 bool fill_array(PyObject* array, const at::Tensor& host_tensor) {
-    PyObject* values = make_view(host_tensor);
+    // Not make_view(): nothing is left behind that would forbid the tensor to be resized, or to share by copy-on-write.
+    auto* data = const_cast<void*>(host_tensor.const_data_ptr());
+    PyObject* values = make_array(host_tensor.scalar_type(), host_tensor.sizes(), host_tensor.strides(), data,
+                                  &storage_owner, host_tensor.storage());
     if (values == nullptr) return false;
     const int status =
         PyArray_CopyInto(reinterpret_cast<PyArrayObject*>(array), reinterpret_cast<PyArrayObject*>(values));

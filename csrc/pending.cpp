@@ -34,7 +34,14 @@ Pending& pending_at(PyObject* object) {
     return *reinterpret_cast<Pending*>(object);
 }
 
+// A caller's array may have an attribute that leads back here. No clear is needed: whatever has such attributes has one.
+int traverse(PyObject* object, visitproc visit, void* arg) {
+    Py_VISIT(pending_at(object).arrays);
+    return 0;
+}
+
 void dealloc(PyObject* object) {
+    PyObject_GC_UnTrack(object);
     Pending& pending = pending_at(object);
     if (!pending.transfer.ended()) {
         if (process_is_forked_child()) {
@@ -68,6 +75,13 @@ Clock::time_point deadline_in(double seconds) {
     return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
+// Nothing where a signal has set a Python error.
+std::optional<bool> wait_until(Pending& pending, Clock::time_point deadline) {
+    RECORD_FUNCTION("torch_np_bridge::wait", c10::ArrayRef<const c10::IValue>());
+    const ProfiledWait profiled(pending.profiled.get());
+    return wait_in_slices(deadline, [&pending](auto slice) { return pending.transfer.wait_until(slice); });
+}
+
 PyObject* wait(PyObject* object, PyObject* timeout) {
     Clock::time_point deadline = Clock::time_point::max();
     if (timeout != Py_None) {
@@ -76,10 +90,7 @@ PyObject* wait(PyObject* object, PyObject* timeout) {
         deadline = deadline_in(seconds);
     }
     return translating_errors([object, deadline]() -> PyObject* {
-        RECORD_FUNCTION("torch_np_bridge::wait", c10::ArrayRef<const c10::IValue>());
-        const ProfiledWait profiled(pending_at(object).profiled.get());
-        Transfer& transfer = pending_at(object).transfer;
-        const auto ended = wait_in_slices(deadline, [&transfer](auto slice) { return transfer.wait_until(slice); });
+        const auto ended = wait_until(pending_at(object), deadline);
         return ended.has_value() ? PyBool_FromLong(*ended) : nullptr;
     });
 }
@@ -152,9 +163,10 @@ PyTypeObject pending_type = [] {
     type.tp_name = "torch_np_bridge._C.Pending";
     type.tp_doc = "A submission of the native engine.";
     type.tp_basicsize = sizeof(Pending);
-    type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = traverse;
     type.tp_dealloc = dealloc;
-    type.tp_free = PyObject_Free;
+    type.tp_free = PyObject_GC_Del;
     type.tp_methods = methods;
     return type;
 }();
@@ -170,7 +182,7 @@ Reference array_for(HostValues values, PyObject* given) {
 
 // Where NumPy refuses an array, the end of what was made lets go of the copies that are under way.
 Reference make_pending(PyObject* self, Engine& engine, Submission submission, PyObject* out) {
-    auto* pending = PyObject_New(Pending, &pending_type);
+    auto* pending = PyObject_GC_New(Pending, &pending_type);
     if (pending == nullptr) return nullptr;
     Reference made(reinterpret_cast<PyObject*>(pending));
     pending->self = new_reference(self).release();
@@ -190,6 +202,7 @@ Reference make_pending(PyObject* self, Engine& engine, Submission submission, Py
     }
     pending->arrays = std::move(arrays).into_list().release();
     if (pending->arrays == nullptr) return nullptr;
+    if (out != nullptr) PyObject_GC_Track(made.get());  // arrays that are made here lead nowhere
     return made;
 }
 
@@ -215,6 +228,17 @@ PyObject* start_transfer(PyObject* self, Engine& engine, at::ArrayRef<at::Tensor
         if (PyErr_WarnEx(PyExc_UserWarning, text.c_str(), 1) != 0) return nullptr;
     }
     return pending.release();
+}
+
+bool wait_for(PyObject* pending) {
+    return wait_until(pending_at(pending), Clock::time_point::max()).has_value();
+}
+
+PyObject* unchanged_array(PyObject* pending) {
+    Pending& ended = pending_at(pending);
+    ended.transfer.rethrow_error();
+    if (ended.transfer.mutated_leaf().has_value()) return nullptr;
+    return new_reference(PyList_GET_ITEM(ended.arrays, 0)).release();
 }
 
 }  // namespace tnb

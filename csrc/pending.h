@@ -20,4 +20,11 @@ PyTypeObject* init_pending();
 PyObject* start_transfer(PyObject* self, Engine& engine, at::ArrayRef<at::Tensor> tensors,
                          at::ArrayRef<Destination> destinations, const SubmitOptions& options, PyObject* out);
 
+// Waits, without the GIL, until the copies have ended; false, with a Python error set, where a signal has raised one.
+bool wait_for(PyObject* pending);
+
+// The array of a submission of one tensor that has ended: a new reference, or nullptr where its source was changed
+// meanwhile. Throws the error of the copies.
+PyObject* unchanged_array(PyObject* pending);
+
 }  // namespace tnb

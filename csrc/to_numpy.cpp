@@ -23,10 +23,10 @@ struct Front {
 };
 
 Front front, async_front;
-Engine* front_engine = nullptr;
-PyObject* async_self = nullptr;
-Engine* async_engine = nullptr;
-PyObject* async_transfer = nullptr;
+// The engine of both, the Python object that it belongs to, and what makes a Transfer of a pending submission.
+Engine* engine = nullptr;
+PyObject* engine_object = nullptr;
+PyObject* transfer_type = nullptr;
 
 // The tensor, where it is the only argument and nothing has to be asked or refused: subclasses are left to the slow
 // path.
@@ -40,34 +40,56 @@ const at::Tensor* only_plain_tensor(PyObject* const* args, Py_ssize_t count, PyO
 // A view, and neither a dispatch mode nor a profile is active that would want to hear of it.
 bool is_simple_view(const at::Tensor& tensor) {
     return tensor.is_cpu() && !tensor.is_conj() && !tensor.is_neg() &&
-           !c10::impl::TorchDispatchModeTLS::any_modes_set() && !front_engine->profiling().active();
+           !c10::impl::TorchDispatchModeTLS::any_modes_set() && !engine->profiling().active();
 }
 
-PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-    const at::Tensor* tensor = only_plain_tensor(args, count, keywords);
-    if (tensor != nullptr && is_simple_view(*tensor)) {
-        return translating_errors([tensor] { return make_view(*tensor); });
-    }
-    return PyObject_Vectorcall(front.slow, args, static_cast<std::size_t>(count), keywords);
-}
-
-PyObject* start(const at::Tensor& given) {
+Reference start(const at::Tensor& given, bool blocking) {
     // Held, so that no other thread can swap the tensor of the caller's object while the GIL is away. Dropped with it.
     const at::Tensor tensor = given;
-    const Reference pending(start_transfer(async_self, *async_engine, tensor, {}, {}, nullptr));
-    return pending == nullptr ? nullptr : PyObject_CallOneArg(async_transfer, pending.get());
+    SubmitOptions options;
+    options.blocking = blocking;
+    return Reference(start_transfer(engine_object, *engine, tensor, {}, options, nullptr));
 }
 
-PyObject* to_numpy_async(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+PyObject* transfer_of(PyObject* pending) {
+    return PyObject_CallOneArg(transfer_type, pending);
+}
+
+PyObject* convert(const at::Tensor& tensor) {
+    if (is_simple_view(tensor)) return make_view(tensor);
+    const Reference pending = start(tensor, /*blocking=*/true);
+    if (pending == nullptr || !wait_for(pending.get())) return nullptr;
+    if (PyObject* array = unchanged_array(pending.get())) return array;
+    // It has the words for what went wrong.
+    const Reference transfer(transfer_of(pending.get()));
+    return transfer == nullptr ? nullptr : PyObject_CallMethod(transfer.get(), "result", nullptr);
+}
+
+PyObject* start_async(const at::Tensor& tensor) {
+    const Reference pending = start(tensor, /*blocking=*/false);
+    return pending == nullptr ? nullptr : transfer_of(pending.get());
+}
+
+// By `answer` where that can be, and else by the slow path.
+PyObject* call(PyObject* (*answer)(const at::Tensor&), const Front& front, PyObject* const* args, Py_ssize_t count,
+               PyObject* keywords) {
     const at::Tensor* tensor = only_plain_tensor(args, count, keywords);
-    return translating_errors([=] {
+    return translating_errors([=, &front] {
         try {
-            if (tensor != nullptr) return start(*tensor);
+            if (tensor != nullptr) return answer(*tensor);
         } catch (const CapturedError&) {
             // Nothing was enqueued, and the slow path has the words.
         }
-        return PyObject_Vectorcall(async_front.slow, args, static_cast<std::size_t>(count), keywords);
+        return PyObject_Vectorcall(front.slow, args, static_cast<std::size_t>(count), keywords);
     });
+}
+
+PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+    return call(convert, front, args, count, keywords);
+}
+
+PyObject* to_numpy_async(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+    return call(start_async, async_front, args, count, keywords);
 }
 
 void keep(PyObject*& kept, PyObject* object) {
@@ -91,19 +113,21 @@ PyObject* make(Front& front, const char* name, Function function, PyObject* slow
     return made;
 }
 
-}  // namespace
-
-PyObject* make_to_numpy(PyObject* slow, const std::string& doc, Engine& engine) {
-    front_engine = &engine;
-    return make(front, "to_numpy", to_numpy, slow, doc);
+PyObject* make_one(const FrontOf& of, Front& front, const char* name, Function function) {
+    engine = &of.engine;
+    keep(engine_object, of.self);
+    keep(transfer_type, of.transfer);
+    return make(front, name, function, of.slow, of.doc);
 }
 
-PyObject* make_to_numpy_async(PyObject* slow, const std::string& doc, PyObject* self, Engine& engine,
-                              PyObject* transfer) {
-    keep(async_self, self);
-    async_engine = &engine;
-    keep(async_transfer, transfer);
-    return make(async_front, "to_numpy_async", to_numpy_async, slow, doc);
+}  // namespace
+
+PyObject* make_to_numpy(const FrontOf& of) {
+    return make_one(of, front, "to_numpy", to_numpy);
+}
+
+PyObject* make_to_numpy_async(const FrontOf& of) {
+    return make_one(of, async_front, "to_numpy_async", to_numpy_async);
 }
 
 }  // namespace tnb

@@ -12,12 +12,15 @@ class Engine;
 // function `slow`. They answer one plain tensor without options by themselves, and call `slow` for everything else. New
 // references, or nullptr with a Python error set; what they are made with lives as long as the process.
 
-// Answers a tensor on the CPU, while the engine is not profiled.
-PyObject* make_to_numpy(PyObject* slow, const std::string& doc, Engine& engine);
+struct FrontOf {
+    Engine& engine;
+    PyObject* self;      // the Python object that the engine belongs to
+    PyObject* transfer;  // makes a Transfer of what start_transfer() gives
+    PyObject* slow;
+    std::string doc;
+};
 
-// Answers a tensor on any device. `self` is the Python object that `engine` belongs to, and `transfer` makes what is
-// returned from what make_pending() gives.
-PyObject* make_to_numpy_async(PyObject* slow, const std::string& doc, PyObject* self, Engine& engine,
-                              PyObject* transfer);
+PyObject* make_to_numpy(const FrontOf& of);
+PyObject* make_to_numpy_async(const FrontOf& of);
 
 }  // namespace tnb

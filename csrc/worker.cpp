@@ -198,6 +198,7 @@ bool Worker::sweep_all() {
 
 void Worker::work(const std::shared_ptr<State>& state) {
     own_state_ = state.get();
+    const PunctualSleeps punctual;
     Pauses pauses;
     std::unique_lock<std::mutex> lock(state->mutex);
     while (keep_going()) {

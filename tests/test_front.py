@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Call, assert_same_array, torchs_answer, wait_until
+from helpers import Call, assert_same_array, hold, interrupt, torchs_answer, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -80,6 +80,54 @@ def test_they_are_functions_of_c() -> None:
         assert pickle.loads(pickle.dumps(function)) is function
 
 
+def test_what_is_answered_in_c_asks_no_bridge(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("expected an answer without Python")
+
+    monkeypatch.setattr(tnb.Bridge, "to_numpy", never)
+    monkeypatch.setattr(tnb.Bridge, "to_numpy_async", never)
+    monkeypatch.setattr(tnb.Transfer, "result", never)
+    tensor = torch.arange(24.0, device=device).view(4, 6)
+    for source in (tensor, tensor.t(), tensor[:, ::2]):
+        assert_same_array(tnb.to_numpy(source), torchs_answer(source))
+        tnb.to_numpy_async(source)
+
+
+def test_a_change_while_to_numpy_waits(fake: ModuleType) -> None:
+    tensor = torch.ones(1000, device="fake")
+    with hold("fake"):
+        begun = tnb.stats().transfers
+        stream = torch.accelerator.current_stream()
+
+        def convert() -> Any:
+            with stream:
+                return tnb.to_numpy(tensor)
+
+        waiting = Call(convert)
+        wait_until(lambda: tnb.stats().transfers > begun)
+        tensor += 1
+        assert not waiting.done()
+    with pytest.raises(tnb.SourceMutatedError, match=r"^tree: .*wait for result\(\) before the change"):
+        waiting.result()
+
+
+def test_an_error_of_the_copy_comes_out_of_to_numpy(fake: ModuleType) -> None:
+    tensor = torch.ones(1000, device="fake")
+    with fake.fail("event_query"), pytest.raises(RuntimeError, match="event_query failed"):
+        tnb.to_numpy(tensor)
+    assert (tnb.to_numpy(tensor) == 1).all()
+
+
+def test_ctrl_c_ends_to_numpy(fake: ModuleType) -> None:
+    tensor = torch.ones(1000, device="fake")
+    torch.accelerator.synchronize()
+    before = fake.counters().device_bytes_live
+    with hold("fake"):
+        interrupt(lambda: tnb.to_numpy(tensor))
+        del tensor
+    wait_until(lambda: fake.counters().device_bytes_live < before)
+
+
 def test_a_capture_is_refused_in_the_same_words(fake: ModuleType) -> None:
     tensor = torch.ones(8, device="fake")
     stream = torch.Stream("fake")
@@ -87,8 +135,9 @@ def test_a_capture_is_refused_in_the_same_words(fake: ModuleType) -> None:
     words = r"^tree: expected a stream of fake:0 .* got one that is captured"
     with fake.capture(stream) as captured:
         before = tnb.stats(), fake.counters()
-        with pytest.raises(tnb.UnsupportedTensorError, match=words):
-            tnb.to_numpy_async(tensor)
+        for convert in (tnb.to_numpy, tnb.to_numpy_async):
+            with pytest.raises(tnb.UnsupportedTensorError, match=words):
+                convert(tensor)
         with pytest.raises(tnb.UnsupportedTensorError, match=words):
             tnb.to_numpy_async(tensor, snapshot=True)
         assert (tnb.stats(), fake.counters()) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,32 @@ def test_arrays_that_share_memory_are_refused(bridge: tnb.Bridge, device: str) -
     assert not memory.any()
     bridge.to_numpy(tensors, out=[memory[4:], memory[:4]])
     assert (memory == [0, 1, 2, 3, 0, 1, 2, 3]).all()
+
+
+def test_a_source_on_the_cpu_is_only_read(native_bridge: tnb.Bridge) -> None:
+    """No array shares its memory afterwards, so it may be resized, and shared until somebody writes."""
+    tensor = torch.ones(4)
+    shared = torch._lazy_clone(tensor)
+    out = np.zeros(4, np.float32)
+    native_bridge.to_numpy(shared, out=out)
+    assert out.tolist() == [1, 1, 1, 1]
+    assert torch._C._is_cow_tensor(shared)
+    assert shared.resize_(100).shape == (100,)
+
+
+def test_an_array_that_leads_back_to_its_transfer(bridge: tnb.Bridge, device: str) -> None:
+    """The garbage collector sees the circle."""
+
+    class Kept(np.ndarray[Any, Any]):
+        transfer: tnb.Transfer
+
+    array = np.zeros(SHAPE, np.float32).view(Kept)
+    array.transfer = bridge.to_numpy_async(source(SHAPE, device), out=array)
+    assert array.transfer.result() is array
+    gone = weakref.ref(array)
+    del array
+    gc.collect()
+    assert gone() is None
 
 
 def test_copy_and_out_exclude_each_other(bridge: tnb.Bridge, device: str) -> None:

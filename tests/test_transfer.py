@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ctypes
 import functools
 import pickle
 import time
@@ -123,6 +124,19 @@ def test_a_long_wait_does_not_spin(native_bridge: tnb.Bridge, fake: ModuleType) 
             transfer.result(timeout=1)
         assert 0 < fake.counters().event_queries < 10_000
     assert transfer.result().tolist() == [1, 1, 1]
+
+
+def test_a_wait_leaves_the_sleeps_of_its_thread_alone(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """While it waits its sleeps are punctual; what a thread sleeps elsewhere is no affair of ours."""
+    get_timer_slack = 30  # PR_GET_TIMERSLACK of prctl(2), in nanoseconds
+    slack = functools.partial(ctypes.CDLL(None).prctl, get_timer_slack)
+    before = slack()
+    assert before > 1
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(torch.ones(3, device=accelerator))
+        with pytest.raises(TimeoutError):
+            transfer.result(timeout=0.01)
+    assert slack() == before
 
 
 def test_an_event_loop_goes_on_while_a_thread_waits(native_bridge: tnb.Bridge, accelerator: str) -> None:

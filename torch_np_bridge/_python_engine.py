@@ -131,7 +131,7 @@ class PythonEngine:
     def stop_profile(self) -> None:
         self._recording = None
 
-    def front(self, function: _Function) -> _Function:
+    def front(self, function: _Function, transfer: Callable[[Any], Any]) -> _Function:
         return function
 
     def front_async(self, function: _Function, transfer: Callable[[Any], Any]) -> _Function:

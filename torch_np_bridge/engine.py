@@ -99,14 +99,15 @@ class Engine(Protocol):
     def stop_profile(self) -> None:
         """Record nothing any more; what was begun is followed to its end."""
 
-    def front(self, function: _Function) -> _Function:
+    def front(self, function: _Function, transfer: Callable[[Pending], Any]) -> _Function:
         """The public form of ``function``, ``to_numpy`` of the default bridge: the same name, signature and help.
 
-        An engine may answer the simplest call, one tensor without options, by itself and pass on all others.
+        An engine may answer the simplest call, one tensor without options, by itself and pass on all others;
+        ``transfer`` makes what has the words of an error of the copies.
         """
 
     def front_async(self, function: _Function, transfer: Callable[[Pending], Any]) -> _Function:
-        """The same for ``to_numpy_async``; ``transfer`` makes what it returns, for a single tensor."""
+        """The same for ``to_numpy_async``; ``transfer`` makes what it returns."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def _to_numpy(tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out:
 
 _to_numpy.__name__ = _to_numpy.__qualname__ = "to_numpy"
 _to_numpy.__module__ = "torch_np_bridge"
-to_numpy = _default._engine.front(_to_numpy)
+# What is debugged has to know of every call.
+to_numpy = _to_numpy if _default._debugging else _default._engine.front(_to_numpy, Transfer)
 
 
 def _to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapshot: bool = False) -> Transfer:
@@ -80,7 +81,6 @@ def _to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapsho
 
 _to_numpy_async.__name__ = _to_numpy_async.__qualname__ = "to_numpy_async"
 _to_numpy_async.__module__ = "torch_np_bridge"
-# What is debugged has to know of every call.
 to_numpy_async = _to_numpy_async if _default._debugging else _default._engine.front_async(_to_numpy_async, Transfer)
 
 
