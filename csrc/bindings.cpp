@@ -201,6 +201,7 @@ void register_functions(const std::string& type_name, std::map<std::string, std:
     take("clear_error", interface.clear_error);
     take("packs", interface.packs);
     take("pack", interface.pack);
+    take("stages", interface.stages);
     take("pack_in_shape", interface.pack_in_shape);
     take("why_no_kernels", interface.why_no_kernels);
     take("device_address", interface.device_address);

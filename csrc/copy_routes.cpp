@@ -2,6 +2,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/core/StorageImpl.h>
 #include <c10/core/StreamGuard.h>
@@ -133,6 +134,12 @@ at::Tensor to_host(const at::Tensor& source, c10::ScalarType dtype, bool fresh) 
         host = source.clone();
     }
     return host.resolve_conj().resolve_neg();
+}
+
+at::Tensor device_bytes(const CopyLane& lane, std::size_t bytes) {
+    const BelowUserDispatch guard;
+    const c10::StreamGuard on_copy_stream(lane.stream());
+    return at::empty({static_cast<std::int64_t>(bytes)}, at::device(lane.device()).dtype(at::kByte));
 }
 
 at::Tensor alias(const at::Tensor& source) {

@@ -37,6 +37,10 @@ void copy_on_host(at::IntArrayRef sizes, c10::ScalarType dtype, at::IntArrayRef 
 // Synchronous.
 at::Tensor to_host(const at::Tensor& source, c10::ScalarType dtype, bool fresh);
 
+// Memory of the lane's device. It may be dropped as soon as what uses it is enqueued on the lane: whoever gets it next
+// comes behind that.
+at::Tensor device_bytes(const CopyLane& lane, std::size_t bytes);
+
 // A new tensor over the same memory.
 at::Tensor alias(const at::Tensor& source);
 

@@ -57,6 +57,7 @@ DeviceInterface own_interface(c10::DeviceType type) {
                 .describe_error = tnb_cuda_describe_error,
                 .packs = tnb_cuda_packs,
                 .pack = tnb_cuda_pack,
+                .stages = tnb_cuda_stages,
                 .pack_in_shape = tnb_cuda_pack_in_shape,
                 .why_no_kernels = tnb_cuda_why_no_kernels,
                 .device_address = tnb_cuda_device_address};

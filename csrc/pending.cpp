@@ -34,7 +34,8 @@ Pending& pending_at(PyObject* object) {
     return *reinterpret_cast<Pending*>(object);
 }
 
-// A caller's array may have an attribute that leads back here. No clear is needed: whatever has such attributes has one.
+// A caller's array may have an attribute that leads back here. No clear is needed: whatever has such attributes has
+// one.
 int traverse(PyObject* object, visitproc visit, void* arg) {
     Py_VISIT(pending_at(object).arrays);
     return 0;

@@ -6,6 +6,7 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/StreamGuard.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -72,8 +73,16 @@ TimedCopies time_copies(const std::vector<at::Tensor>& tensors, CopyWay way, uns
     if (driver.pack_in_shape == nullptr || driver.copy_to_host == nullptr || !copies_asynchronously(device)) {
         throw std::runtime_error("expected a device that the CUDA kernels in this build run on, got " + device.str());
     }
+    const auto elsewhere = [device](const at::Tensor& tensor) { return tensor.device() != device; };
+    if (std::any_of(tensors.begin(), tensors.end(), elsewhere)) {
+        throw std::runtime_error("expected tensors of one device, got others than " + device.str());
+    }
     const c10::DeviceGuard on_device(device);
     CopyLane& lane = CopyLane::of(device);
+    if (!lane.native_stream().has_value()) {
+        throw std::runtime_error("expected a device type whose streams torch can name to a driver, got " +
+                                 device.str());
+    }
     refuse_capture_of_copies(lane);
     Job job{tensors, lane, driver, {}, 0};
     for (const at::Tensor& tensor : tensors) {
@@ -90,15 +99,23 @@ TimedCopies time_copies(const std::vector<at::Tensor>& tensors, CopyWay way, uns
     char* mapped = job.seen_by_device(host);
     const auto end = lane.event();
     const auto begin = std::chrono::steady_clock::now();
-    if (way == CopyWay::each) job.copy_each(host);
-    if (way == CopyWay::mapped) job.pack(mapped, blocks, threads);
-    if (way == CopyWay::staged) {
-        job.pack(static_cast<char*>(staging.mutable_data_ptr()), blocks, threads);
-        job.copy(staging.const_data_ptr(), job.bytes, host);
+    const auto wait = [&end, &lane] {
+        end->record(lane.stream());
+        while (!end->query()) {
+        }
+    };
+    try {
+        if (way == CopyWay::each) job.copy_each(host);
+        if (way == CopyWay::mapped) job.pack(mapped, blocks, threads);
+        if (way == CopyWay::staged) {
+            job.pack(static_cast<char*>(staging.mutable_data_ptr()), blocks, threads);
+            job.copy(staging.const_data_ptr(), job.bytes, host);
+        }
+    } catch (...) {
+        wait();  // what was started before writes to memory that is ours until then
+        throw;
     }
-    end->record(lane.stream());
-    while (!end->query()) {
-    }
+    wait();
     timed.seconds = Seconds(std::chrono::steady_clock::now() - begin).count();
     return timed;
 }

@@ -35,6 +35,7 @@ _CUDA_FUNCTIONS = {
     "describe_error": "tnb_cuda_describe_error",
     "packs": "tnb_cuda_packs",
     "pack": "kernel_on_cpu_pack_on_accelerator",
+    "stages": "tnb_cuda_stages",
     "pack_in_shape": "tnb_cuda_pack_in_shape",
     "why_no_kernels": "tnb_cuda_why_no_kernels",
     "device_address": "tnb_cuda_device_address",

@@ -54,6 +54,7 @@ def test_it_measures_each_way_and_prints_the_table(
     assert {way for way in ("mapped", "staged", "each") if f" {way} " in said} == {"mapped", "staged", "each"}
     assert re.search(r"MAX_BLOCKS = \d+;\n  inline constexpr unsigned THREADS = (64|128|256);", said)
     assert "largest_shared_leaf = " in said
+    assert "STAGED_FROM" in said
     assert "The device is simulated" in said
     assert cuda_entries.driver.launches > 0
     assert (fake.last_error(), fake.counters().stream_synchronizes) == (None, 0)
@@ -113,3 +114,13 @@ def test_the_threshold_is_where_copies_begin_to_win(kernel: list[float], largest
         for part in (row(f"{size} B", "mapped", seconds), row(f"{size} B", "each", 2))
     ]
     assert tune.threshold(sizes) == largest
+
+
+@pytest.mark.parametrize(("staged", "least"), [([3, 1, 1], 512 * 64), ([1, 3, 1], 1024 * 64), ([1, 1, 3], None)])
+def test_staging_pays_from_where_it_wins_to_the_end(staged: list[float], least: int | None) -> None:
+    sizes = [
+        part
+        for size, seconds in zip((256, 512, 1024), staged, strict=True)
+        for part in (row(f"{size} B", "staged", seconds), row(f"{size} B", "mapped", 2))
+    ]
+    assert tune.staged_from(sizes) == least

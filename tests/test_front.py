@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 import types
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_to_numpy(fake: ModuleType) -> None:
     torch.accelerator.synchronize()
     before = fake.counters().device_bytes_live
     with hold("fake"):
-        interrupt(lambda: tnb.to_numpy(tensor))
+        interrupt(partial(tnb.to_numpy, tensor))
         del tensor
     wait_until(lambda: fake.counters().device_bytes_live < before)
 

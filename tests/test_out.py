@@ -195,7 +195,7 @@ def test_a_source_on_the_cpu_is_only_read(native_bridge: tnb.Bridge) -> None:
     out = np.zeros(4, np.float32)
     native_bridge.to_numpy(shared, out=out)
     assert out.tolist() == [1, 1, 1, 1]
-    assert torch._C._is_cow_tensor(shared)
+    assert torch._C._is_cow_tensor(shared)  # type: ignore[attr-defined]
     assert shared.resize_(100).shape == (100,)
 
 

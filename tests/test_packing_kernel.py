@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same_array, revive, torchs_answer
+from helpers import assert_same_array, copy_stream, revive, torchs_answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_on_cpu.layouts import CASTS
 from kernel_on_cpu.library import Kernels
 from layouts import Case, cases
 from test_packing import (  # noqa: F401
+    KIB,
     LARGEST,
+    LINE,
+    MIB,
     NOT_PACKED,
     assert_right,
     leaves,
@@ -200,14 +203,89 @@ def test_a_loop_is_steady(native_bridge: tnb.Bridge, packer: ModuleType) -> None
     assert native_bridge.stats().allocations == allocations
 
 
+# Blocks that are packed on the device and brought over by one copy each.
+
+STAGED_FROM, TURN = 512 * KIB, 8 * MIB  # as csrc/cuda/tuning.h and csrc/packing.cpp have them
+
+
+@pytest.mark.parametrize(
+    ("sizes", "launches", "copies"),
+    [
+        ([STAGED_FROM // 64] * 64, 1, 1),
+        ([STAGED_FROM // 64 - LINE] * 64, 1, 0),
+        ([STAGED_FROM // 64] * 65, 1, 1),  # the last of them goes across the bus, in the same launch
+        ([16 * KIB] * 64 + [40] * 10, 1, 1),
+        ([LARGEST] * (TURN // LARGEST), 1, 2),
+        ([LARGEST] * (TURN // LARGEST + 64), 2, 3),
+        ([LARGEST] * 64 + [LARGEST + 4] + [LARGEST // 2] * 64, 1, 3),  # the one between is a copy by itself
+    ],
+)
+@pytest.mark.parametrize("device", ["fake:0", "fake:1"])
+def test_a_block_of_many_bytes_is_packed_on_the_device(
+    native_bridge: tnb.Bridge, packer: ModuleType, device: str, sizes: list[int], launches: int, copies: int
+) -> None:
+    tensors = [tensor.to(device) for tensor in leaves(*(size // 4 for size in sizes))]
+    index = int(device[-1])
+    for _ in range(2):
+        packer.reset_counters()
+        arrays = native_bridge.to_numpy(tensors)
+        counted = packer.counters(index)
+        assert (counted.launches, counted.copies_d2h, counted.event_records) == (launches, copies, 2)
+        assert_right(arrays, tensors)
+
+
+def test_what_is_not_packed_lies_between_what_is(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    """Its own copy comes behind that of its block."""
+    tensors: list[Any] = leaves(*[4096] * 60)
+    tensors[30] = torch.full((2048,), 1j, device="fake").conj()
+    tensors[31] = torch._neg_view(tensors[31])
+    packer.reset_counters()
+    arrays = native_bridge.to_numpy(tensors)
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 3)
+    assert_right(arrays, tensors)
+
+
+def test_casts_and_strides_are_packed_there_too(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    halves = [torch.arange(16384.0).to("fake", torch.float16).view(128, 128)[:, ::2] for _ in range(40)]
+    packer.reset_counters()
+    arrays = native_bridge.to_numpy(halves, dtype=np.float32)
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 1)
+    for array, half in zip(arrays, halves, strict=True):
+        assert_same_array(array, torchs_answer(half, torch.float32))
+
+
+def test_memory_of_the_device_is_the_copies_own(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    """What it was packed in is nobody else's before it has been brought over."""
+    tensors = leaves(*[4096] * 64)
+    with packer.hold(copy_stream(native_bridge, tensors[0])):
+        transfer = native_bridge.to_numpy_async(tensors)
+        others = [torch.full((64 * 4096,), 7, dtype=torch.int32, device="fake") for _ in range(4)]
+        torch.accelerator.current_stream().synchronize()
+    assert_right(transfer.result(), tensors)
+    assert all((other == 7).all() for other in others)
+
+
+def test_without_memory_on_the_device_it_goes_across_the_bus(native_bridge: tnb.Bridge, packer: ModuleType) -> None:
+    tensors = leaves(*[4096] * 64)
+    native_bridge.to_numpy(tensors)
+    packer.reset_counters()
+    torch.accelerator.empty_cache()
+    with packer.fail("device_alloc") as failure:
+        arrays = native_bridge.to_numpy(tensors)
+    assert failure.delivered == 1
+    assert (packer.counters().launches, packer.counters().copies_d2h) == (1, 0)
+    assert_right(arrays, tensors)
+
+
 # Failures: each call of the driver that a submission makes, at each step, once and for good.
 
 CALLED = ("launch", "copy_d2h", "event_record", "event_block", "device_alloc", "copy_d2d")
 
 
 def failing_tree() -> list[torch.Tensor]:
-    """As the other, with a leaf that is made dense first."""
-    return [*small_and_large(2), torch.full((300, 200), 2.0, device="fake")[:, ::2]]
+    """As the other, with a leaf that is made dense first and a block that is packed on the device."""
+    staged = [torch.full((4096,), 2.0, device="fake") for _ in range(STAGED_FROM // (16 * KIB))]
+    return [*small_and_large(2), torch.full((300, 200), 2.0, device="fake")[:, ::2], *staged]
 
 
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy.typing as npt
 
+from ._accelerate import Accelerated
 from ._profile import Profile
 from ._stats import Stats
 from .bridge import Bridge, DTypes
@@ -144,7 +145,7 @@ def accelerate() -> AbstractContextManager[object]:
     Returns:
         A context manager, for one use; contexts may be nested.
     """
-    return _default.accelerate()
+    return Accelerated(to_numpy)
 
 
 def profile() -> Profile:

@@ -54,6 +54,10 @@ int tnb_cuda_pack(const tnb_pack_leaf* leaves, size_t count, int device, void* s
     return tnb_cuda_pack_in_shape(leaves, count, device, stream, tnb::cuda::MAX_BLOCKS, tnb::cuda::THREADS);
 }
 
+int tnb_cuda_stages(size_t bytes) {
+    return bytes >= tnb::cuda::STAGED_FROM ? 1 : 0;
+}
+
 int tnb_cuda_pack_in_shape(const tnb_pack_leaf* leaves, size_t count, int device, void* stream, unsigned blocks,
                            unsigned threads) {
     using namespace tnb::cuda;

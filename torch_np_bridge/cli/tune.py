@@ -95,6 +95,17 @@ def threshold(sizes: list[Row]) -> int:
     return largest
 
 
+def staged_from(sizes: list[Row]) -> int | None:
+    """The bytes of leaves from which packing on the device is the faster way, up to the largest measured."""
+    least = None
+    times = {(row.tree, row.way): row.seconds for row in sizes}
+    for tree in reversed(dict.fromkeys(row.tree for row in sizes)):
+        if times[tree, "staged"] > times[tree, "mapped"]:
+            break
+        least = int(tree.split()[0]) * LEAVES
+    return least
+
+
 def render(target: Target, rows: list[Row], shape: Shape, sizes: list[Row], *, quick: bool) -> str:
     """The tables as plain text, and the entries of the sources that follow from them."""
     lines = [f"Device: {target.device} ({machine.device_name(target.device) or 'no name'})", ""]
@@ -108,6 +119,7 @@ def render(target: Target, rows: list[Row], shape: Shape, sizes: list[Row], *, q
         "csrc/cuda/tuning.h:",
         f"  inline constexpr unsigned MAX_BLOCKS = {shape.blocks};",
         f"  inline constexpr unsigned THREADS = {shape.threads};",
+        _entry_of_staging(staged_from(sizes)),
         "csrc/pack_plan.h:",
         f"  largest_shared_leaf = {threshold(sizes)};  // the kernel is the faster way up to there",
     ]
@@ -116,6 +128,12 @@ def render(target: Target, rows: list[Row], shape: Shape, sizes: list[Row], *, q
     if target.simulated:
         lines.append("The device is simulated: its times say nothing about any hardware.")
     return "\n".join(lines)
+
+
+def _entry_of_staging(least: int | None) -> str:
+    if least is None:
+        return "  STAGED_FROM: beyond what was measured; stores across the bus were the faster way"
+    return f"  inline constexpr unsigned STAGED_FROM = {least};  // or less, for the sake of what computes beside it"
 
 
 def _tensors(target: Target, count: int, floats: int) -> list[torch.Tensor]:
