@@ -47,8 +47,8 @@ struct DeviceInterface {
     // Enqueue the copies of all leaves, each on lines of its own or between bytes that stay as they are, on a stream of
     // the device, which is the thread's current one.
     int (*pack)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream) = nullptr;
-    // Not 0 where so many bytes of one block are better packed in memory of the device and brought over by one copy than
-    // stored across the bus by the packer.
+    // Not 0 where so many bytes of one block are better packed in memory of the device and brought over by one copy
+    // than stored across the bus by the packer.
     int (*stages)(size_t bytes) = nullptr;
     // The same as pack() in at most so many blocks of so many threads, to measure which are best.
     int (*pack_in_shape)(const tnb_pack_leaf* leaves, std::size_t count, int device, void* stream, unsigned blocks,

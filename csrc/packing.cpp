@@ -128,8 +128,8 @@ bool Packing::enqueue() {
     return true;
 }
 
-// Undefined where the device has none to give: it goes across the bus without, and whatever else is wrong with the device
-// is told there.
+// Undefined where the device has none to give: it goes across the bus without, and whatever else is wrong with the
+// device is told there.
 at::Tensor Packing::take_staging(std::size_t bytes) const {
     try {
         return device_bytes(lane_, bytes);

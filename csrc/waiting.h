@@ -11,8 +11,8 @@ namespace tnb {
 
 using Clock = std::chrono::steady_clock;
 
-// How long to sleep between two questions: a small share of what was waited already, which is how much later than it was
-// the end is seen at most; not so short that the questions keep a core, nor longer than what a batch of work takes.
+// How long to sleep between two questions: a small share of what was waited already, which is how much later than it
+// was the end is seen at most; not so short that the questions keep a core, nor longer than what a batch of work takes.
 class Pauses {
 public:
     Clock::duration next() const noexcept {

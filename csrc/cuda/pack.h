@@ -41,12 +41,12 @@ int tnb_cuda_packs(int source_type, int destination_type);
 //     and 222 (no driver, an old one, no binary for this GPU, PTX too new) come back from the first launch.
 int tnb_cuda_pack(const tnb_pack_leaf* leaves, size_t count, int device, void* stream);
 
-// Whether so many bytes, of leaves that lie side by side on the host, are better packed in device memory and brought over
-// by one copy: tuning.h has the least of them.
+// Whether so many bytes, of leaves that lie side by side on the host, are better packed in device memory and brought
+// over by one copy: tuning.h has the least of them.
 int tnb_cuda_stages(size_t bytes);
 
-// The same as tnb_cuda_pack() in at most `blocks` blocks of `threads` threads, for whoever measures what tuning.h should have. 1 where
-// that is more warps in all, or more threads a block, than tuning.h has, or no whole warp.
+// The same as tnb_cuda_pack() in at most `blocks` blocks of `threads` threads, for whoever measures what tuning.h
+// should have. 1 where that is more warps in all, or more threads a block, than tuning.h has, or no whole warp.
 int tnb_cuda_pack_in_shape(const tnb_pack_leaf* leaves, size_t count, int device, void* stream, unsigned blocks,
                            unsigned threads);
 
