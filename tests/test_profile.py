@@ -296,5 +296,5 @@ latch = fake_device.hold()
 transfer = tnb.to_numpy_async(torch.ones(3, device="fake"))
 assert p.in_flight == 1
 """
-    finished = run_script(script)
+    finished = run_script(script, TORCH_NP_BRIDGE_ENGINE="native")
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")

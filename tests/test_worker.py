@@ -192,7 +192,8 @@ with tnb.Bridge(engine="native") as bridge:
 
 def test_the_worker_ends_with_its_bridge(native: EngineChoice, fake: ModuleType) -> None:
     assert_silent(
-        run_script("""
+        run_script(
+            """
 import os, torch, fake_device, torch_np_bridge as tnb
 from helpers import wait_until
 def threads(): return len(os.listdir("/proc/self/task"))
@@ -206,5 +207,7 @@ for _ in range(5):
     assert threads() > before
     del bridge
     wait_until(lambda: threads() == before)
-""")
+""",
+            TORCH_NP_BRIDGE_ENGINE="native",
+        )
     )
