@@ -52,9 +52,11 @@ ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels;
 bench: build ## measure this machine
 	$(PY) -m torch_np_bridge bench $(ARGS)
 
-docs: build ## what is generated in docs: the picture of a profile, on the simulated accelerator, and the tables of benchmarks
+docs: build ## build/docs/index.html: what is generated in docs, the code of each page run, the pages made; a warning is a failure
 	$(PY) scripts/timeline.py
 	$(PY) benchmarks/report.py
+	$(PY) -m pytest -q tests/test_pages.py
+	$(PY) -m sphinx -q -E -W --keep-going -b html docs build/docs
 
 build: $(VENV)/.built ## the package in place, with the native engine where it can be built
 

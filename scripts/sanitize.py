@@ -32,8 +32,8 @@ NOT_UNDER_A_SANITIZER = (
     "test_cpp_core.py",  # a step of its own
     "test_cuda_toolkit.py",
     "test_mutants.py",
+    "test_pages.py",
     "test_public_api.py",  # mypy reads the extension
-    "test_readme.py",
 )
 WITH_THREADS = (
     "test_block_stream.py",
