@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -19,13 +21,34 @@ copyright = "torch_np_bridge contributors"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["requirements*"]
-
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
+autodoc_typehints = "none"  # the words of the docstrings say more
 add_module_names = False
 
 html_theme = "furo"
 html_title = f"torch_np_bridge {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+
+def setup(app: Any) -> None:
+    """What Sphinx calls."""
+    app.connect("source-read", name_folders)
+    app.connect("autodoc-process-signature", hide_constructors)
+
+
+def name_folders(app: Any, page: str, source: list[str]) -> None:
+    """A link to a folder of the repository, which is none of the pages, becomes its name."""
+
+    def named(link: re.Match[str]) -> str:
+        return f"{link[1]} (`{link[2]}`)" if (ROOT / link[2]).is_dir() else link[0]
+
+    source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./)+([\w/.-]+)\)", named, source[0])
+
+
+def hide_constructors(app: Any, kind: str, name: str, found: type, *_: Any) -> tuple[str, None] | None:
+    """Of what is given by functions, and made by nobody else, a page shows no constructor."""
+    made_by_users = ("Bridge", "UnsupportedTensorError", "SourceMutatedError", "EngineUnavailableError")
+    return ("", None) if kind == "class" and found.__name__ not in made_by_users else None

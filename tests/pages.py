@@ -1,8 +1,8 @@
 """The code of README.md and of docs/: finds its blocks, and runs those of each page, in their order, in one namespace.
 
-`python -m pages REPORT [MODULE]` runs all pages on the engine that the environment names and writes what failed and what was
-left out; MODULE registers a device first. A block behind a line `<!-- needs: NAME -->` runs where NAME is there: `accelerator`, `cuda`, or a module that
-can be imported.
+`python -m pages REPORT [MODULE]` runs all pages on the engine that the environment names; REPORT gets what failed, and
+what was left out. MODULE registers a device first. A block behind a line `<!-- needs: NAME -->` runs where NAME is:
+`accelerator`, `cuda`, or a module that can be imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The code of README.md and of docs/ runs: blocks in their order, sessions give what they show. Links lead somewhere."""
+"""The code of README.md and of docs/ runs: blocks in order, sessions give what they show; links lead somewhere."""
 
 from __future__ import annotations
 
