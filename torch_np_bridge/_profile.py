@@ -69,7 +69,7 @@ class Profile:
         """Write the timeline as Chrome's trace events, for https://ui.perfetto.dev or chrome://tracing.
 
         Args:
-            path: the file, which is overwritten.
+            path: the file, which is overwritten. Times in it are microseconds since the profile began.
         """
         Path(path).write_text(_profile_views.trace(self.calls))
 
@@ -77,7 +77,7 @@ class Profile:
         """Write a picture of the timeline: what the device computes, what is copied, and when threads wait.
 
         Args:
-            path: the file; its name says the format, such as ``.png`` or ``.svg``.
+            path: the file, which is overwritten; its name says the format, such as ``.png`` or ``.svg``.
             title: what stands above it.
 
         Raises:

@@ -39,7 +39,13 @@ class Copies:
 
 @dataclass(frozen=True)
 class Wait:
-    """A thread of the host was held up; threads have numbers in the order in which they were first seen."""
+    """A thread of the host was held up.
+
+    Attributes:
+        thread: its number, in the order in which threads were first seen.
+        begin: when it began to wait, in seconds since the profile began.
+        end: when it went on.
+    """
 
     thread: int
     begin: float
@@ -70,22 +76,22 @@ class Call:
 
     @property
     def leaves(self) -> int:
-        """The tensors."""
+        """How many tensors it had."""
         return sum(self.routes.values())
 
     @property
     def queued(self) -> float:
-        """How long its copies waited for their turn: for the device to compute their tensors, and for other copies."""
+        """How many seconds its copies waited: for the device to compute their tensors, and for other copies."""
         return length(union((it.submitted, it.started) for it in self.copies))
 
     @property
     def copied(self) -> float:
-        """How long they took."""
+        """How many seconds they took."""
         return length(union((it.started, it.ended) for it in self.copies))
 
     @property
     def waited(self) -> float:
-        """How long threads of the host were held up by it, all together."""
+        """How many seconds threads of the host were held up by it, all together."""
         return sum(it.end - it.begin for it in self.waits)
 
 

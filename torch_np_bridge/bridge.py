@@ -46,6 +46,10 @@ class Bridge:
         pinned_limit: the most bytes that this Bridge may page-lock, an integer or a string such as ``"512MiB"``.
             ``None`` shares the limit of the process: ``TORCH_NP_BRIDGE_PINNED_LIMIT``, else a quarter of the memory
             that it may use and 4 GiB at most. Beyond the limit arrays come in ordinary memory, more slowly.
+
+    Raises:
+        EngineUnavailableError: ``engine="native"``, and it cannot be used; the message says why.
+        ValueError: there is no such engine or size, or a variable of the environment has no such value.
     """
 
     def __init__(self, *, engine: EngineChoice = "auto", pinned_limit: int | str | None = None) -> None:

@@ -112,7 +112,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Which engine runs, why, and with what; see :func:`engine_info`."""
+    """Which engine runs, why, and with what.
+
+    Attributes:
+        engine: ``"native"`` or ``"python"``.
+        reason: why that one, in a sentence, and what a device turned out to lack.
+        kernels: the architectures of the CUDA kernels in the extension, or why there are none.
+        built_for: the version of torch that the extension was built for; ``None`` where there is none.
+        devices: the accelerators that torch sees, such as ``"cuda:0"``.
+        limit: the most bytes that may be page-locked.
+        versions: of the package, torch, numpy, ml_dtypes, optree and python, by name.
+    """
 
     engine: Literal["native", "python"]
     reason: str

@@ -41,9 +41,11 @@ def _to_numpy(tree: Any, *, dtype: DTypes = None, copy: bool | None = None, out:
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
-        ValueError: ``copy=False`` and a tensor cannot be shared, or an array of ``out`` does not fit its tensor.
-        TypeError: ``dtype`` is none that torch has too; an array of ``out`` has another dtype, or is none; or both
-            ``copy`` and ``out`` are given.
+        ValueError: ``copy=False`` and a tensor cannot be shared, or an array of ``out`` has another shape.
+        TypeError: ``dtype`` is none that torch has too; an array of ``out`` has another dtype, or is none; both
+            ``copy`` and ``out`` are given; or a container with tensors cannot be made again with arrays.
+        RecursionError: the tree has more than 999 levels, or a container contains itself.
+        RuntimeError: in a forked child, for a tensor on an accelerator; and whatever torch raises where a copy fails.
     """
     return _default.to_numpy(tree, dtype=dtype, copy=copy, out=out)
 
@@ -74,8 +76,8 @@ def _to_numpy_async(tree: Any, *, dtype: DTypes = None, out: Any = None, snapsho
 
     Raises:
         UnsupportedTensorError: a tensor has no NumPy equivalent; the message names its path. Nothing was enqueued.
-        ValueError, TypeError: an array of ``out`` does not fit its tensor, or ``dtype`` is none that torch has too.
-            Nothing was enqueued.
+        ValueError, TypeError, RecursionError, RuntimeError: as in :func:`to_numpy`, for what is seen before anything is
+            enqueued. What a copy raises later is raised by ``result()``.
     """
     return _default.to_numpy_async(tree, dtype=dtype, out=out, snapshot=snapshot)
 
@@ -114,7 +116,7 @@ def prefetch_to_host(
     Args:
         iterable: yields trees as for :func:`to_numpy`: a generator, a ``DataLoader``, a list, … What its items hold
             beside tensors, such as names and labels, passes through.
-        depth: how many transfers are under way at most, 1 or more.
+        depth: how many transfers are under way at most, an integer of 1 or more.
         dtype: as in :func:`to_numpy`.
         snapshot: clone the tensors first, for items whose tensors are written to again (static outputs of CUDA graphs).
 
@@ -124,7 +126,9 @@ def prefetch_to_host(
 
     Raises:
         ValueError: ``depth`` is below 1.
-        TypeError: ``iterable`` is none.
+        TypeError: ``iterable`` is none, or ``depth`` no integer.
+
+    ``next()`` raises what the iterable raises, and what :func:`to_numpy_async` and :meth:`Transfer.result` do.
     """
     return _default.prefetch_to_host(iterable, depth, dtype=dtype, snapshot=snapshot)
 
@@ -143,7 +147,8 @@ def accelerate() -> AbstractContextManager[object]:
     gradient while gradients are recorded, subclasses, ``non_blocking=True``, other memory formats, casts, captures.
 
     Returns:
-        A context manager, for one use; contexts may be nested.
+        A context manager, for one use; contexts may be nested. Under it nothing raises that did not before: where the
+        bridge refuses or fails, torch does what it does.
     """
     return Accelerated(to_numpy)
 
@@ -197,10 +202,7 @@ def engine_info() -> EngineInfo:
     """Which engine the functions of the package use, and why.
 
     Returns:
-        A frozen dataclass: ``engine`` ("native" or "python"), ``reason``, ``kernels`` (the architectures of the CUDA
-        kernels in the extension, or why there are none), ``built_for`` (the torch that the extension was built for, or
-        ``None``), ``devices`` (the accelerators that torch sees), ``limit`` (the most bytes that may be page-locked)
-        and ``versions``.
+        A frozen dataclass; see :class:`~torch_np_bridge.engine.EngineInfo` for its fields.
     """
     return _default.engine_info()
 
@@ -209,7 +211,7 @@ def stats() -> Stats:
     """Counters of the page-locked memory and of the transfers of the functions of the package.
 
     Returns:
-        A frozen dataclass; see :class:`Stats` for its fields.
+        A frozen dataclass of integers; see :class:`~torch_np_bridge._stats.Stats` for its fields. Sizes are in bytes.
     """
     return _default.stats()
 
@@ -218,7 +220,7 @@ def trim() -> None:
     """Give page-locked memory that no array uses back to the system.
 
     It empties the cache of torch's own host allocator for the device type too, since that is where the memory may come
-    from. May wait for the device.
+    from. May wait for the device. What arrays, transfers and torch use stays; ``stats().held_bytes`` says how much.
     """
     _default.trim()
 

@@ -56,6 +56,7 @@ class Transfer:
         Raises:
             TimeoutError: the copies have not ended in time; the Transfer goes on and can be asked again.
             SourceMutatedError: a source was changed in place before its copy was seen to have ended.
+            TypeError, ValueError: ``timeout`` is no number.
             Exception: whatever the copies raised.
         """
         self._wait(timeout)
@@ -68,7 +69,14 @@ class Transfer:
         return self._result
 
     def exception(self, timeout: float | None = None) -> Exception | None:
-        """What :meth:`result` raises, or ``None`` where it returns; waits like it, and raises ``TimeoutError``."""
+        """What :meth:`result` raises, or ``None`` where it returns.
+
+        Args:
+            timeout: seconds to wait at most; ``None`` waits as long as it takes.
+
+        Raises:
+            TimeoutError: the copies have not ended in time.
+        """
         self._wait(timeout)
         try:
             self.result()
@@ -87,6 +95,9 @@ class Transfer:
 
         Args:
             fn: is given this Transfer, whose :meth:`result` does not wait any more.
+
+        Raises:
+            TypeError: ``fn`` cannot be called.
         """
         if not callable(fn):
             raise TypeError(f"expected a function that takes the Transfer, got {fn!r}")
@@ -115,7 +126,7 @@ class Transfer:
         return future
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait in a running event loop of asyncio, and return or raise what :meth:`result` does.
+        """Wait in a running event loop of asyncio, and return or raise what :meth:`result` does; ``await transfer``.
 
         The loop is not blocked and no thread is started for it. Cancelling the task that awaits leaves the Transfer as
         it is; it may be awaited again, and by several loops.
@@ -148,6 +159,10 @@ class Transfer:
 
         Args:
             stream: the stream; ``None`` is the current stream of each device that the copies come from.
+
+        Raises:
+            TypeError: ``stream`` is none.
+            RuntimeError: the stream is being captured into a graph.
         """
         # Classes are asked, not objects: a mock may say that it is a stream.
         if stream is not None and not issubclass(type(stream), torch.Stream):
@@ -170,7 +185,16 @@ class Transfer:
         return self._structure.rebuild(arrays)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The array of a Transfer of one tensor, after waiting for it; NumPy calls this in ``np.asarray``."""
+        """The array of a Transfer of one tensor, after waiting for it; NumPy calls this in ``np.asarray``.
+
+        Args:
+            dtype: the dtype to convert to, on the host; ``None`` keeps that of the array.
+            copy: as in ``numpy.asarray``.
+
+        Raises:
+            TypeError: it is a Transfer of a tree.
+            ValueError: ``copy=False``, and the dtype is another.
+        """
         result = self.result()
         if not isinstance(result, np.ndarray):
             raise TypeError(
