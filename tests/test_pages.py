@@ -11,7 +11,7 @@ import pytest
 from commands import run_python
 from conftest import require
 from helpers import ROOT
-from pages import FOUND, PAGES, Block, blocks, code_of
+from pages import FOUND, PAGES, RUN_ELSEWHERE, WITH_CODE, Block, blocks, code_of
 
 MARKED = [block for page in PAGES for block in code_of(page) if block.need is not None]
 
@@ -39,6 +39,11 @@ def test_a_block_that_was_left_out_is_counted_among_the_skips(block: Block, repo
         if block.need == "cuda":
             require("cuda")
         pytest.skip(f"{block.place}: expected {block.need}, which this run has not")
+
+
+@pytest.mark.parametrize("page", sorted(set(WITH_CODE) - set(PAGES)))
+def test_what_is_run_elsewhere_is_run_there(page: str) -> None:
+    assert Path(page).name in (ROOT / RUN_ELSEWHERE[page]).read_text()
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)

@@ -81,7 +81,7 @@ class Call:
 
     @property
     def queued(self) -> float:
-        """How many seconds its copies waited: for the device to compute their tensors, and for other copies."""
+        """How many seconds its copies waited for the device to compute their tensors, and for other copies."""
         return length(union((it.submitted, it.started) for it in self.copies))
 
     @property

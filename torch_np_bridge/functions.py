@@ -147,8 +147,8 @@ def accelerate() -> AbstractContextManager[object]:
     gradient while gradients are recorded, subclasses, ``non_blocking=True``, other memory formats, casts, captures.
 
     Returns:
-        A context manager, for one use; contexts may be nested. Under it nothing raises that did not before: where the
-        bridge refuses or fails, torch does what it does.
+        A context manager, for one use; contexts may be nested. Where the bridge refuses or fails under it, torch does
+        what it ever did, and nothing raises that did not before.
     """
     return Accelerated(to_numpy)
 
