@@ -24,8 +24,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-# Pages whose code starts processes or warns of its own accord have a test file of their own.
-RUN_ELSEWHERE = {"docs/recipes.md": "tests/test_recipes.py"}
+# Pages whose code starts processes, or has libraries that warn, are run by a test file of their own.
+RUN_ELSEWHERE = dict.fromkeys(("docs/integrations.md", "docs/recipes.md"), "tests/test_recipes.py")
 WITH_CODE = [str(path.relative_to(ROOT)) for path in FOUND if "```py" in path.read_text()]
 PAGES = [page for page in WITH_CODE if page not in RUN_ELSEWHERE]
 FENCE = re.compile(r"^(?:<!-- needs: (?P<need>\S+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
