@@ -33,6 +33,8 @@ html_title = f"torch_np_bridge {__version__}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 
+GIVEN = "AsyncHostIterator Call Copies EngineInfo HostIterator Profile Stats Transfer Wait".split()
+
 
 def setup(app: Any) -> None:
     """What Sphinx calls."""
@@ -51,5 +53,4 @@ def name_folders(app: Any, page: str, source: list[str]) -> None:
 
 def hide_constructors(app: Any, kind: str, name: str, found: type, *_: Any) -> tuple[str, None] | None:
     """Of what is given by functions, and made by nobody else, a page shows no constructor."""
-    made_by_users = ("Bridge", "UnsupportedTensorError", "SourceMutatedError", "EngineUnavailableError")
-    return ("", None) if kind == "class" and found.__name__ not in made_by_users else None
+    return ("", None) if kind == "class" and found.__name__ in GIVEN else None
