@@ -33,7 +33,7 @@ html_title = f"torch_np_bridge {__version__}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 
-GIVEN = "AsyncHostIterator Call Copies EngineInfo HostIterator Profile Stats Transfer Wait".split()
+GIVEN = ["AsyncHostIterator", "Call", "Copies", "EngineInfo", "HostIterator", "Profile", "Stats", "Transfer", "Wait"]
 
 
 def setup(app: Any) -> None:
