@@ -30,7 +30,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 INTEGRATIONS = ("ray", "lightning", "arrow")
-RECIPES = ("transformers", "tensordict", "zarr", "h5py", "sklearn")
+RECIPES = ("transformers", "accelerate", "tensordict", "zarr", "h5py", "sklearn")
 THINGS = ("native", "fake", "cuda", *INTEGRATIONS, "recipes")
 REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").split(",") if name.strip())
 # A process has one of them: once a fake device is registered, torch.accelerator and page-locking mean it alone.
