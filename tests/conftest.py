@@ -1,7 +1,8 @@
 """What every test may ask for: an engine, a device, a bridge. The one place that decides about skips.
 
-`TNB_REQUIRE=native,fake` or `native,cuda`, or one of these, turns the absence of what it names into a failure. Where
-torch sees a CUDA device, that is what the tests run on, unless the fake accelerator is required.
+`TNB_REQUIRE=native,fake` or `native,cuda`, or one of these, turns the absence of what it names into a failure. It takes
+the extras `ray`, `lightning`, `arrow` and `recipes` too. Where torch sees a CUDA device, that is what the tests run on,
+unless the fake accelerator is required.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +29,9 @@ pytest.register_assert_rewrite("helpers")
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-THINGS = ("native", "fake", "cuda")
+INTEGRATIONS = ("ray", "lightning", "arrow")
+RECIPES = ("transformers", "accelerate", "tensordict", "zarr", "h5py", "sklearn")
+THINGS = ("native", "fake", "cuda", *INTEGRATIONS, "recipes")
 REQUIRED = frozenset(name.strip() for name in os.environ.get("TNB_REQUIRE", "").split(",") if name.strip())
 # A process has one of them: once a fake device is registered, torch.accelerator and page-locking mean it alone.
 ACCELERATOR = "cuda" if "cuda" in REQUIRED or (torch.cuda.is_available() and "fake" not in REQUIRED) else "fake"
@@ -67,6 +71,15 @@ def absence(thing: str) -> str | None:
             return f"expected the fake accelerator, got none: {error}"
         if absence("native") is None:
             fake_driver().register()
+    if thing in INTEGRATIONS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what their libraries say of themselves
+            try:
+                import_module(f"torch_np_bridge.integrations.{thing}")
+            except ImportError as error:
+                return str(error)
+    if thing in RECIPES and find_spec(thing) is None:
+        return f"expected {thing}, got none; pip install 'torch-np-bridge[recipes]'"
     if thing == "cuda" and not torch.cuda.is_available():
         return "expected a CUDA device, torch.cuda.is_available() says that there is none"
     return None
@@ -82,9 +95,9 @@ def require(thing: str) -> None:
     reason = absence(thing)
     if reason is None:
         return
-    if thing in REQUIRED:
+    if thing in REQUIRED or (thing in RECIPES and "recipes" in REQUIRED):
         pytest.fail(f"TNB_REQUIRE={','.join(sorted(REQUIRED))}: {reason}", pytrace=False)
-    pytest.skip(f"{thing}: {reason.splitlines()[0]}")
+    pytest.skip(f"{thing}: {reason.splitlines()[0]}", allow_module_level=True)
 
 
 @pytest.fixture(params=["python", "native"], scope="session")

@@ -14,7 +14,7 @@ from helpers import ROOT
 
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-ON_THE_CPU = {"bench_cpu_view", "bench_tree_walk"}
+ON_THE_CPU = {"bench_cpu_view", "bench_import", "bench_tree_walk"}
 REPORT = {"benchmark", "title", "quick", "machine", "figures", "bars", "notes"}
 MACHINE = {"cpu", "cpus", "load_average", "load_average_after", "simulated", "engine", "versions", "commit"}
 FIGURE = {"case", "name", "value", "unit", "spread"}
