@@ -19,7 +19,7 @@ from instructions import InstructionCounter
 import torch_np_bridge as tnb
 from torch_np_bridge.cli.bench.baselines import ONE_LINER, SideStream, in_dict
 from torch_np_bridge.cli.bench.results import MIB, Bar, Figure, Measured
-from torch_np_bridge.cli.bench.timing import Plan, equals, ratio, times, turns
+from torch_np_bridge.cli.bench.timing import QUICK, Plan, equals, ratio, times, turns
 from torch_np_bridge.cli.bench.timing import timed as timed_calls
 
 PACKED, ONE_BY_ONE = "to_numpy, packed", "to_numpy, one by one"
@@ -75,7 +75,7 @@ def make_tree(count: int, size: int, device: torch.device) -> Tree:
 
 def compare(case: str, tree: Tree, plan: Plan) -> list[Figure]:
     """The three ways, in turns; the ratio that may be judged is the first figure."""
-    calls = max(1, 2000 // len(tree))
+    calls = max(1, (20 if plan == QUICK else 2000) // len(tree))
     side_stream = SideStream(next(iter(tree.values())).device)
     one_liner = in_dict(lambda: side_stream(list(tree.values())), tree)
     ways = {
