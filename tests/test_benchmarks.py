@@ -183,7 +183,7 @@ def readme(copy: Copy, *reports: Report) -> str:
     return text[text.index("<!-- from") : text.index("<!-- end")]
 
 
-SIMULATED = {"simulated": True, "device": "fake:0", "device_name": None, "driver": None}
+SIMULATED: dict[str, Any] = {"simulated": True, "device": "fake:0", "device_name": None, "driver": None}
 
 
 def test_without_a_gpu_it_says_so_and_labels_what_is_simulated(copy: Copy) -> None:

@@ -104,7 +104,7 @@ def test_what_became_better_is_said(status: Any, capsys: pytest.CaptureFixture[s
 
 
 def test_different_machines_and_versions_are_said(status: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    other = {"cpu": "another", "versions": {"torch": "2.14.0", "torch_np_bridge": "0.2.0"}}
+    other: dict[str, Any] = {"cpu": "another", "versions": {"torch": "2.14.0", "torch_np_bridge": "0.2.0"}}
     assert status(report([ratio(0.5)]), report([ratio(0.5)], **other)) == 0
     said = capsys.readouterr().out
     assert "Different machines: cpu: a processor, then another\n" in said

@@ -51,7 +51,11 @@ def test_ways_take_turns() -> None:
     order: list[str] = []
 
     def run(name: str) -> Callable[[], float]:
-        return lambda: order.append(name) or 1.0
+        def note() -> float:
+            order.append(name)
+            return 1.0
+
+        return note
 
     seconds = turns({"a": run("a"), "b": run("b")}, Plan(least=2, most=2))
     assert "".join(order) == "abab" + "ab" + "ba"  # to warm up, twice; then each first once
@@ -99,9 +103,14 @@ def test_warming_up_goes_on_while_a_way_becomes_faster() -> None:
 
 
 def test_no_garbage_is_collected_meanwhile() -> None:
-    collecting: list[bool] = []
-    turns({"a": lambda: collecting.append(gc.isenabled()) or 1.0}, Plan(least=2, most=2))
-    assert not any(collecting)
+    collecting: set[bool] = set()
+
+    def run() -> float:
+        collecting.add(gc.isenabled())
+        return 1.0
+
+    turns({"a": run}, Plan(least=2, most=2))
+    assert collecting == {False}
     assert gc.isenabled()
 
 
