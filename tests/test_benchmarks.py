@@ -209,7 +209,7 @@ def test_a_gpu_is_named_with_driver_torch_and_date(copy: Copy) -> None:
 def test_the_picture_keeps_what_is_simulated_apart() -> None:
     found = plot.sections([made("N1", **SIMULATED), made("N1"), made("N10", on="cpu", **SIMULATED)])
     assert found == {
-        "on a GPU": {"N1: beside other": 1.5},
+        "on a GPU, NVIDIA driver 580.1": {"N1: beside other": 1.5},
         "on the CPU": {"N10: beside other": 1.5},
         "the host's side, on a simulated accelerator: no figure of a GPU": {"N1: beside other": 1.5},
     }
@@ -220,4 +220,6 @@ def test_the_picture_is_one_whatever_the_ratios_are() -> None:
     picture = ElementTree.fromstring(plot.draw([made("N1", extreme)]))
     widths = [float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect")]
     assert max(widths[1:]) <= plot.CHART
-    assert "50.000 ×" in "".join(picture.itertext())
+    said = "".join(picture.itertext())
+    assert "50.000 ×" in said
+    assert "torch 2.13.0, 2026-12-24" in said

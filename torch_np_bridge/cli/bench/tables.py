@@ -12,12 +12,12 @@ from rich.table import Table
 from .comparison import Comparison
 from .results import NOISE, Entry, Figure, Report, about, text_of
 
-NARROWEST = 110  # columns that a table of figures needs
+NARROWEST, FILE = 110, 150  # columns that a table of figures needs, and has where nobody sees a terminal
 
 
 def _console() -> Console:
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.width = max(console.width, NARROWEST)
+    console.width = max(console.width, NARROWEST if console.is_terminal else FILE)
     return console
 
 

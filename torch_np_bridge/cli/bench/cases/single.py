@@ -72,9 +72,9 @@ def measure_one(setting: Setting, size: int, seconds_a_case: float) -> tuple[str
     before = stats().unpooled_leaves
     seconds = time_one(make_tensor(size, setting.device), setting.plan(seconds=seconds_a_case))
     figures = beside_all(case, seconds, "time", "µs" if size < 16 * MIB else "ms")
-    figures += [
-        Figure(case, f"rate, {name}", size / summarize(runs).median / 1e9, "GB/s") for name, runs in seconds.items()
-    ]
+    if size >= MIB:
+        rates = {name: size / summarize(runs).median / 1e9 for name, runs in seconds.items()}
+        figures += [Figure(case, f"rate, {name}", rate, "GB/s") for name, rate in rates.items()]
     notes = [f"{case}: {runs_of(seconds)} runs of each way in turns."]
     if unpooled := stats().unpooled_leaves - before:
         limit = label(stats().limit_bytes)
