@@ -69,7 +69,7 @@ def test_on_an_accelerator_it_measures_all(written: tuple[str, Path], accelerato
     said, file = written
     report = Report.read(file)
     assert [entry.name for entry in report.entries] == NAMES
-    assert report.skipped == {}
+    assert report.skipped == report.failed == {}
     kinds = {entry.name: report.kind(entry) for entry in report.entries}
     assert kinds.pop("N10") == "cpu"
     assert set(kinds.values()) == {"simulated" if accelerator == "fake" else "accelerator"}
@@ -80,7 +80,7 @@ def test_on_an_accelerator_it_measures_all(written: tuple[str, Path], accelerato
 
 def test_the_file_has_all_that_a_figure_needs(written: tuple[str, Path]) -> None:
     whole = json.loads(written[1].read_text())
-    assert whole.keys() == {"format", "quick", "machine", "entries", "skipped", "not_compared"}
+    assert whole.keys() == {"format", "quick", "machine", "entries", "skipped", "failed", "not_compared"}
     assert whole["machine"].keys() == MACHINE
     assert whole["machine"]["clocks"].keys() == {"cpu_mhz", "cpu_governor", "gpu"}
     assert {"torch", "python", "numpy"} <= whole["machine"]["versions"].keys()
@@ -138,7 +138,10 @@ def test_wrong_arrays_of_another_way_end_it(
 ) -> None:
     monkeypatch.setattr(n10_cpu_view, "to_numpy", lambda tensor: tensor.numpy() + 1)
     assert main(["bench", "--quick", "--device", "cpu", "--only", "N10"]) == 1
-    assert "FAILED: expected the arrays of the tensors, got others by to_numpy" in capsys.readouterr().out
+    assert (
+        "FAILED: N10: DifferentResultsError: expected the arrays of the tensors, got others by to_numpy"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("name", ["N1", "N5", "N11"])
@@ -153,6 +156,23 @@ def test_a_hand_made_way_that_does_not_wait_ends_it(
     monkeypatch.setattr(baselines.SideStream, "__call__", early)
     assert main(["bench", "--quick", "--device", accelerator, "--only", name]) == 1
     assert f"got others by {baselines.ONE_LINER}" in capsys.readouterr().out
+
+
+def test_a_case_that_fails_does_not_take_the_others_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(setting: Setting) -> Measured:
+        raise torch.OutOfMemoryError("no memory left\nfor 1 GiB")
+
+    monkeypatch.setitem(registry.ALL, "N9", registry.Case("N9", "A title.", fail, "cpu"))
+    file = tmp_path / "report.json"
+    assert main(["bench", "--quick", "--device", "cpu", "--only", "N9", "N10", "--json", str(file)]) == 1
+    output = capsys.readouterr()
+    assert "FAILED: N9: OutOfMemoryError: no memory left\n" in output.out
+    assert "raise torch.OutOfMemoryError" in output.err
+    report = Report.read(file)
+    assert [entry.name for entry in report.entries] == ["N10"]
+    assert report.failed.keys() == {"N9"}
 
 
 def test_where_the_bridge_loses_the_table_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -46,23 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what was asked; 1 if ways gave different arrays, or a comparison shows a regression, else 0."""
+    """Do what was asked; 1 if something failed, gave other arrays or became slower, else 0."""
     if options.tune and (options.only or options.json or options.plot):
         raise UsageError("--tune: expected neither --only nor --json nor --plot beside it; it prints what it measures")
-    try:
-        if options.compare:
-            return _compare(options.before, options.after)
-        return _tune(options) if options.tune else _measure(options)
-    except DifferentResultsError as difference:
-        print(f"FAILED: {difference}")
-        return 1
+    if options.compare:
+        return _compare(options.before, options.after)
+    return _tune(options) if options.tune else _measure(options)
 
 
 def _tune(options: argparse.Namespace) -> int:
     target = choose(options)
     if target.is_cpu:
         raise UsageError("--tune: expected a GPU to measure on, got cpu; name another device by --device")
-    return tune.run(target, quick=options.quick)
+    try:
+        return tune.run(target, quick=options.quick)
+    except DifferentResultsError as difference:
+        print(f"FAILED: {difference}")
+        return 1
 
 
 def _compare(before: Path, after: Path) -> int:
@@ -88,7 +89,7 @@ def _measure(options: argparse.Namespace) -> int:
         report.write(options.json)
     if options.plot is not None:
         options.plot.write_text(draw([report]), encoding="utf-8")
-    return 0
+    return int(bool(report.failed))
 
 
 def _require_rich() -> None:
@@ -106,16 +107,26 @@ def measure(
     quick: bool,
     progress: Callable[[int], Progress] = lambda total: nullcontext(lambda text: None),
 ) -> Report:
-    """All figures of the cases, and the machine that they are of."""
+    """All figures of the cases, and the machine that they are of.
+
+    A case that fails, whatever the device or another library raised, does not take the others with it.
+    """
     facts = describe(target)
     controls = controls_of(target)
     entries: list[Entry] = []
     skipped: dict[str, str] = {}
+    failed: dict[str, str] = {}
     with progress(len(cases)) as say:
         for case in cases:
             if reason := case.missing(target):
                 skipped[case.name] = reason
                 continue
-            entries.append(case.entry(case.measure(Setting(target, controls, quick, partial(_say, say, case.name)))))
-            release_page_locked()
-    return Report(end(facts), quick, entries, skipped, others.absences(target.device))
+            try:
+                entries.append(
+                    case.entry(case.measure(Setting(target, controls, quick, partial(_say, say, case.name))))
+                )
+                release_page_locked()
+            except Exception as error:
+                traceback.print_exc()
+                failed[case.name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return Report(end(facts), quick, entries, skipped, failed, others.absences(target.device))

@@ -88,12 +88,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Report:
-    """All that one run measured. ``skipped`` has the measurements that were not made, with the reason."""
+    """All that one run measured.
+
+    ``skipped`` has the measurements that cannot be made here, ``failed`` those that ended by an error, ``not_compared``
+    the libraries that are left out; each with the reason.
+    """
 
     machine: Mapping[str, Any]
     quick: bool
     entries: Sequence[Entry]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)
 
     def kind(self, entry: Entry) -> Literal["cpu", "simulated", "accelerator"]:
@@ -130,6 +135,7 @@ class Report:
             "machine": dict(self.machine),
             "entries": entries,
             "skipped": dict(self.skipped),
+            "failed": dict(self.failed),
             "not_compared": dict(self.not_compared),
         }
         file.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -157,7 +163,8 @@ class Report:
             )
             for entry in whole["entries"]
         ]
-        return cls(whole["machine"], whole["quick"], entries, whole["skipped"], whole["not_compared"])
+        reasons = (whole[kind] for kind in ("skipped", "failed", "not_compared"))
+        return cls(whole["machine"], whole["quick"], entries, *reasons)
 
 
 def describe(target: Target) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def show(report: Report) -> None:
     for reason in dict.fromkeys(report.skipped.values()):
         names = ", ".join(name for name, its in report.skipped.items() if its == reason)
         console.print(f"Not measured: {names}: {reason}")
+    for name, reason in report.failed.items():
+        console.print(f"FAILED: {name}: {reason}")
     for name, reason in report.not_compared.items():
         console.print(f"Not compared with {name}: {reason}")
     for line in about(report):

@@ -46,6 +46,8 @@ def measure(setting: Setting) -> Measured:
     calls = 2 * IN_FLIGHT if setting.quick else 20 * IN_FLIGHT
     plan = setting.plan(least=30, seconds=8.0)
     ways = ways_for(torch.arange(16, dtype=torch.float32).to(setting.device))
+    for way in ways.values():
+        make_memory(way)
     setting.say(BUSY)
     busy = turns({name: behind_producer(setting.controls, way, calls) for name, way in ways.items()}, plan)
     setting.say(IDLE)
@@ -75,6 +77,12 @@ def ways_for(tensor: torch.Tensor) -> dict[str, Way]:
         transfer.release()
 
     return {MINE: Way(lambda: to_numpy_async(tensor), finish), BY_HAND: Way(lambda: copier.submit(tensor), give_back)}
+
+
+def make_memory(way: Way) -> None:
+    """Have all page-locked memory made that so many in flight need: to make some may wait for the producer's end."""
+    for transfer in [way.submit() for _ in range(IN_FLIGHT)]:
+        way.finish(transfer)
 
 
 def behind_producer(controls: Controls, way: Way, calls: int) -> Run:
