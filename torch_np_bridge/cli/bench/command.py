@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tune", action="store_true", help="measure instead what sizes the CUDA kernel should have on this GPU"
     )
     parser.set_defaults(compare=False)
-    actions = parser.add_subparsers(metavar="compare")
+    actions = parser.add_subparsers(metavar="[compare A.json B.json]")
     compare = actions.add_parser("compare", help="two files of --json: is the second one slower?")
     compare.description = "Compare the ratios in two files; exit status 1 where the second is worse beyond the spread."
     compare.add_argument("before", type=Path)
