@@ -49,9 +49,15 @@ kernels: build ## the CUDA kernels' source, run on the CPU under ASan and UBSan:
 ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels; a spill is a failure; needs nvcc
 	$(PY) scripts/ptxas.py
 
-bench: BENCH_ON = $(if $(DEVICE),--device $(DEVICE) $(if $(filter fake,$(DEVICE)),--load fake_device))
-bench: build ## measure this machine, in some minutes; DEVICE=fake: the host's side, on the simulated accelerator
-	$(if $(filter fake,$(DEVICE)),PYTHONPATH=tests )$(PY) -m torch_np_bridge bench $(BENCH_ON) $(ARGS)
+# Without an accelerator the host's side is measured, on the simulated one, which needs a compiler.
+BENCH_ON = import os, shutil, torch; print("" if torch.accelerator.is_available() else \
+    "fake" if shutil.which((os.environ.get("CXX") or "g++").split()[0]) else "cpu")
+
+bench: build ## measure this machine, in some minutes; DEVICE=cpu or fake: the CPU, or the host's side on the simulated accelerator
+	@device=$(if $(DEVICE),$(DEVICE),$$($(PY) -c '$(BENCH_ON)')); \
+	set -- $${device:+--device $$device}; \
+	if [ "$$device" = fake ]; then export PYTHONPATH=tests; set -- "$$@" --load fake_device; fi; \
+	$(PY) -m torch_np_bridge bench "$$@" $(ARGS)
 
 report: build ## README's table and picture and the tables of docs/benchmarks.md, from benchmarks/results
 	$(PY) benchmarks/report.py

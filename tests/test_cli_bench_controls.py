@@ -35,7 +35,7 @@ def test_a_device_that_was_done_before_is_an_error(hardware: HardwareControls) -
 
 def test_what_it_computes_is_written_behind_the_products(accelerator: str, hardware: HardwareControls) -> None:
     tensor = torch.zeros(4, device=accelerator)
-    with hardware.slow_copies(1.0):
+    with hardware.slow_copies(seconds=1.0):
         hardware.compute(tensor, 1e-4)
         assert tensor.cpu().tolist() == [1] * 4
 

@@ -27,9 +27,9 @@ class FakeControls:
         compute(tensor, seconds)
 
     @contextmanager
-    def slow_copies(self, seconds: float) -> Iterator[None]:
-        """Each copy takes so long in the block, and nothing after it."""
-        set_copy_cost(latency=seconds)
+    def slow_copies(self, *, seconds: float = 0.0, bandwidth: float | None = None) -> Iterator[None]:
+        """What each copy costs in the block, and nothing after it."""
+        set_copy_cost(latency=seconds, bandwidth=bandwidth)
         try:
             yield
         finally:

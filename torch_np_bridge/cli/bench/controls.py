@@ -40,8 +40,8 @@ class Controls(Protocol):
     def compute(self, tensor: torch.Tensor, seconds: float) -> None:
         """Occupy the current stream of the tensor's device for about so long, and do not wait for it."""
 
-    def slow_copies(self, seconds: float) -> AbstractContextManager[None]:
-        """Copies take so long in the block, where that can be chosen."""
+    def slow_copies(self, *, seconds: float = 0.0, bandwidth: float | None = None) -> AbstractContextManager[None]:
+        """Copies take so long in the block, and as long as so many bytes a second take, where that can be chosen."""
 
     def locked(self, bridge: Bridge | None) -> Locked:
         """What a bridge has page-locked, or torch's host allocator has; where a driver counts, whoever it was."""
@@ -70,7 +70,7 @@ class HardwareControls:
         self._occupy(seconds)
         tensor.add_(1)
 
-    def slow_copies(self, seconds: float) -> AbstractContextManager[None]:
+    def slow_copies(self, *, seconds: float = 0.0, bandwidth: float | None = None) -> AbstractContextManager[None]:
         """Copies take what they take."""
         return nullcontext()
 

@@ -30,7 +30,7 @@ BATCHES, BYTES = 50, 64 * MIB
 def measure(setting: Setting) -> Measured:
     """The loops and the sums."""
     batches, size = (3, 4096) if setting.quick else (BATCHES, BYTES if setting.hardware else 4096)
-    with setting.controls.slow_copies(SIMULATED_SECONDS), Bridge(engine="native") as bridge:
+    with setting.controls.slow_copies(seconds=SIMULATED_SECONDS), Bridge(engine="native") as bridge:
         job = Job(setting, bridge, batches, torch.zeros(size // 4, device=setting.device))
         case = f"{batches} batches, {job.seconds * 1e3:.1f} ms of computing and of copying each"
         setting.say(case)

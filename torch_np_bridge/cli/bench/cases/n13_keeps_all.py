@@ -19,6 +19,8 @@ from ..setting import Setting
 from ..timing import DifferentResultsError, ratio, runs_of, times, turns
 
 TIMES_THE_LIMIT = 4
+HARDWARE: dict[str, float | None] = {"": None}
+SIMULATED: dict[str, float | None] = {", no cost per copy": None, ", 2 GB/s": 2e9}  # bytes a second
 MINE, CPU_NUMPY = "to_numpy", ".cpu().numpy()"
 Convert = Callable[[torch.Tensor], Any]
 
@@ -28,12 +30,14 @@ def measure(setting: Setting) -> Measured:
     limit = 32 * MIB if setting.quick else 1024 * MIB if setting.hardware else 64 * MIB
     figures: list[Figure] = []
     bars: list[Bar] = []
-    for size in (MIB, 16 * MIB):
-        case = f"keeps all, {size // MIB} MiB each"
-        setting.say(case)
-        found, judged = Program(setting, case, size, limit).measure()
-        figures += found
-        bars += judged
+    for label, bandwidth in (HARDWARE if setting.hardware else SIMULATED).items():
+        for size in (MIB, 16 * MIB):
+            case = f"keeps all, {size // MIB} MiB each{label}"
+            setting.say(case)
+            with setting.controls.slow_copies(bandwidth=bandwidth):
+                found, judged = Program(setting, case, size, limit).measure()
+            figures += found
+            bars += judged
     return Measured(figures, bars, [f"The limit of the programs is {limit // MIB} MiB."])
 
 
@@ -50,7 +54,7 @@ class Program:
 
     def measure(self) -> tuple[list[Figure], list[Bar]]:
         """Both ways, and what was held page-locked."""
-        plan = self._setting.plan(seconds=15.0)
+        plan = self._setting.plan(seconds=10.0)
         whole = turns({MINE: self._by_bridge, CPU_NUMPY: self._by_torch}, plan)
         past = {name: seconds[-runs_of(whole) :] for name, seconds in self._beyond.items()}  # without warming up
         share = ratio(self._case, past, MINE, CPU_NUMPY, "past the limit")
