@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -18,19 +19,45 @@ def hardware(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> HardwareContr
     return HardwareControls(torch.device(accelerator, 0))
 
 
-def test_it_is_busy_in_the_block_and_done_after_it(hardware: HardwareControls) -> None:
-    with hardware.busy():
-        event = torch.accelerator.current_stream().record_event()
-    assert torch.accelerator.current_stream().query()
-    assert event.query()
+@dataclass
+class Event:
+    """In the place of the one behind the products: whether it has passed, and what was asked of it."""
+
+    passed: bool
+    asked: list[str] = field(default_factory=list)
+
+    def record_event(self) -> Event:
+        return self
+
+    def query(self) -> bool:
+        self.asked.append("query")
+        return self.passed
+
+    def synchronize(self) -> None:
+        self.asked.append("synchronize")
 
 
-def test_a_device_that_was_done_before_is_an_error(hardware: HardwareControls) -> None:
-    block = hardware.busy()
-    block.__enter__()
-    torch.accelerator.synchronize()
-    with pytest.raises(RuntimeError, match="to be busy for"):
-        block.__exit__(None, None, None)
+def event_behind_the_products(monkeypatch: pytest.MonkeyPatch, *, passed: bool) -> Event:
+    event = Event(passed)
+    monkeypatch.setattr(HardwareControls, "_occupy", lambda controls, seconds: None)
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: event)
+    return event
+
+
+def test_the_end_of_the_block_waits_for_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = event_behind_the_products(monkeypatch, passed=False)
+    with HardwareControls(torch.device("cuda", 0)).busy():
+        assert event.asked == []
+    assert event.asked == ["query", "synchronize"]
+
+
+def test_a_device_that_was_done_before_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    event_behind_the_products(monkeypatch, passed=True)
+    with (
+        pytest.raises(RuntimeError, match="expected cuda:0 to be busy for"),
+        HardwareControls(torch.device("cuda", 0)).busy(),
+    ):
+        pass
 
 
 def test_what_it_computes_is_written_behind_the_products(accelerator: str, hardware: HardwareControls) -> None:
