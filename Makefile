@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak kernels ptxas bench docs build lint format mutants sanitize wheel sdist clean FORCE
+.PHONY: help demo test stress soak kernels ptxas bench report docs build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,8 +49,18 @@ kernels: build ## the CUDA kernels' source, run on the CPU under ASan and UBSan:
 ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels; a spill is a failure; needs nvcc
 	$(PY) scripts/ptxas.py
 
-bench: build ## measure this machine
-	$(PY) -m torch_np_bridge bench $(ARGS)
+# Without an accelerator the host's side is measured, on the simulated one, which needs a compiler.
+BENCH_ON = import os, shutil, torch; print("" if torch.accelerator.is_available() else \
+    "fake" if shutil.which((os.environ.get("CXX") or "g++").split()[0]) else "cpu")
+
+bench: build ## measure this machine, in some minutes; DEVICE=cpu or fake: the CPU, or the host's side on the simulated accelerator
+	@device=$(if $(DEVICE),$(DEVICE),$$($(PY) -c '$(BENCH_ON)')); \
+	set -- $${device:+--device $$device}; \
+	if [ "$$device" = fake ]; then export PYTHONPATH=tests; set -- "$$@" --load fake_device; fi; \
+	$(PY) -m torch_np_bridge bench "$$@" $(ARGS)
+
+report: build ## README's table and picture and the tables of docs/benchmarks.md, from benchmarks/results
+	$(PY) benchmarks/report.py
 
 docs: build ## build/docs/index.html: what is generated in docs, the code of each page run, the pages made; a warning is a failure
 	$(PY) scripts/timeline.py

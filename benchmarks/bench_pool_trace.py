@@ -17,10 +17,10 @@ from typing import Any
 
 import harness
 import torch
-from harness import MIB, Bar, Figure, Measured
 
 import torch_np_bridge as tnb
-from torch_np_bridge.cli.baselines import SideStream
+from torch_np_bridge.cli.bench.baselines import SideStream
+from torch_np_bridge.cli.bench.results import MIB, Bar, Figure, Measured
 
 SEED = 20
 ALIVE = 16

@@ -1,29 +1,28 @@
 """What a dict of tensors costs, from the call to the arrays.
 
-Beside it a loop in Python that copies each tensor by torch, `t.to("cpu", non_blocking=True).numpy()`, with one event.
-On the simulated accelerator, at no cost per copy, so what is compared is the work of the host: its calls, its
-allocations, its waits. With a packer the simulated device copies all small tensors by one launch; without one each is a
-copy of its own.
+Beside it each tensor by torch, `t.to("cpu", non_blocking=True).numpy()`, on a side stream with one event. On the
+simulated accelerator, at no cost per copy, so what is compared is the work of the host: its calls, its allocations, its
+waits. With a packer the simulated device copies all small tensors by one launch; without one each is a copy of its own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import harness
-import numpy as np
 import torch
-from baselines import loop_with_one_event
-from harness import MIB, Bar, Figure, Measured
 from instructions import InstructionCounter
 
 import torch_np_bridge as tnb
+from torch_np_bridge.cli.bench.baselines import ONE_LINER, SideStream, in_dict
+from torch_np_bridge.cli.bench.results import MIB, Bar, Figure, Measured
+from torch_np_bridge.cli.bench.timing import QUICK, Plan, equals, ratio, times, turns
+from torch_np_bridge.cli.bench.timing import timed as timed_calls
 
-PACKED, ONE_BY_ONE, LOOP = "to_numpy, packed", "to_numpy, one by one", "torch in a loop"
+PACKED, ONE_BY_ONE = "to_numpy, packed", "to_numpy, one by one"
 COUNTS = (1, 10, 100, 1000, 10_000)
 SIZES = {"64 B": 64, "16 KiB": 16 << 10, "1 MiB": MIB}
 MOST = 128 * MIB  # of one tree
@@ -32,7 +31,7 @@ SHARING = 64  # leaves that share a block, and the sizes up to that of the large
 SHARED = tuple(size << 10 for size in (1, 4, 16, 64))
 FEW, MANY, STEADY = 100, 10_000, 1.1
 Tree = dict[str, torch.Tensor]
-Convert = Callable[[Tree], Mapping[str, Any]]
+Convert = Callable[[Tree], Any]
 
 
 def main() -> int:
@@ -44,16 +43,18 @@ def main() -> int:
 def measure(device: torch.device, quick: bool) -> Measured:
     """The judged tree, then all sizes and counts; instructions of a leaf where they can be counted."""
     count, size = JUDGED
-    runs = 2 if quick else 40
-    share, figures = compare(f"{count} tensors of {size // 4} float32", make_tree(count, size, device), runs)
-    bars = [Bar(f"a dict of {count} tensors of {size // 4} float32", share, "at most", LIMIT, "×")]
+    plan, short = harness.plan(quick, 40), harness.plan(quick, 10)
+    figures = compare(f"{count} tensors of {size // 4} float32", make_tree(count, size, device), plan)
+    bars = [Bar.of(f"a dict of {count} tensors of {size // 4} float32", figures[0], "at most", LIMIT)]
     for label, size in SIZES.items():
         for count in COUNTS[:3] if quick else COUNTS:
             if count * size <= (MIB if quick else MOST):
-                figures += compare(f"{count:,} × {label}", make_tree(count, size, device), max(2, runs // 4))[1]
+                figures += compare(f"{count:,} × {label}", make_tree(count, size, device), short)
     for size in SHARED[:1] if quick else SHARED:
-        figures += own_blocks(make_tree(SHARING, size, device), size, runs)
-    notes = [f"Trees of at most {MOST // MIB} MiB; {runs} runs in turns of the judged one, {runs // 4} of the others."]
+        figures += own_blocks(make_tree(SHARING, size, device), size, plan)
+    notes = [
+        f"Trees of at most {MOST // MIB} MiB; {plan.most} runs in turns of the judged one, {short.most} of the others."
+    ]
     try:
         counter = InstructionCounter()
     except OSError as error:
@@ -72,28 +73,29 @@ def make_tree(count: int, size: int, device: torch.device) -> Tree:
     }
 
 
-def compare(case: str, tree: Tree, runs: int) -> tuple[float, list[Figure]]:
-    """The three ways, in turns, after a check that they give the values."""
-    calls = max(1, 2000 // len(tree))
+def compare(case: str, tree: Tree, plan: Plan) -> list[Figure]:
+    """The three ways, in turns; the ratio that may be judged is the first figure."""
+    calls = max(1, (20 if plan == QUICK else 2000) // len(tree))
+    side_stream = SideStream(next(iter(tree.values())).device)
+    one_liner = in_dict(lambda: side_stream(list(tree.values())), tree)
     ways = {
         PACKED: timed(tnb.to_numpy, tree, calls, packer=True),
         ONE_BY_ONE: timed(tnb.to_numpy, tree, calls, packer=False),
-        LOOP: timed(loop_with_one_event, tree, calls, packer=False),
+        ONE_LINER: timed(lambda _: one_liner(), tree, calls, packer=False),
     }
-    seconds = harness.turns(ways, runs)
-    share = harness.ratio(case, seconds, PACKED, LOOP, "time")
-    beside = harness.ratio(case, seconds, ONE_BY_ONE, LOOP, "time")
-    return share.value, [share, beside, *harness.times(case, seconds, "time", "µs")]
+    seconds = turns(ways, plan)
+    shares = [ratio(case, seconds, mine, ONE_LINER, "time") for mine in (PACKED, ONE_BY_ONE)]
+    return [*shares, *times(case, seconds, "time", "µs")]
 
 
-def own_blocks(tree: Tree, size: int, runs: int) -> list[Figure]:
+def own_blocks(tree: Tree, size: int, plan: Plan) -> list[Figure]:
     """What a leaf costs in a block of its own, which `copy=True` gives it, and in one that is shared."""
     calls = max(1, 20_000 // SHARING // (size >> 10))
     ways = {
         "shared": timed(tnb.to_numpy, tree, calls, packer=False),
         "of its own": timed(partial(tnb.to_numpy, copy=True), tree, calls, packer=False),
     }
-    seconds = harness.turns(ways, runs)
+    seconds = turns(ways, plan)
     case = f"{SHARING} × {size >> 10} KiB"
     shared, own = (min(seconds[way]) / SHARING * 1e6 for way in ways)
     return [
@@ -104,19 +106,15 @@ def own_blocks(tree: Tree, size: int, runs: int) -> list[Figure]:
 
 def timed(convert: Convert, tree: Tree, calls: int, *, packer: bool) -> Callable[[], float]:
     """Seconds a call, on a device type with or without a packer; what the last call gives is compared."""
-    expected = {name: tensor.cpu().numpy() for name, tensor in tree.items()}
+    run = timed_calls(
+        partial(convert, tree), equals({name: tensor.cpu().numpy() for name, tensor in tree.items()}, "a way"), calls
+    )
 
-    def run() -> float:
+    def with_packer_or_without() -> float:
         harness.set_packer(packer)
-        start = perf_counter()
-        for _ in range(calls):
-            got = convert(tree)
-        seconds = perf_counter() - start
-        if not all(np.array_equal(got[name], expected[name]) for name in tree):
-            raise AssertionError("expected the values of the tensors, got others")
-        return seconds / calls
+        return run()
 
-    return run
+    return with_packer_or_without
 
 
 def instructions(tree: Tree, counter: InstructionCounter) -> float:

@@ -15,11 +15,12 @@ import harness
 import optree
 import torch
 import torch.utils._pytree as torch_pytree
-from harness import Bar, Figure, Measured
 from instructions import InstructionCounter
 
 import torch_np_bridge as tnb
 from torch_np_bridge import trees
+from torch_np_bridge.cli.bench.results import Bar, Figure, Measured
+from torch_np_bridge.cli.bench.timing import beside_all, turns
 from torch_np_bridge.cli.target import Target
 
 TARGET = Target(torch.device("cpu"), None)
@@ -38,22 +39,21 @@ def main() -> int:
 
 def measure(quick: bool) -> Measured:
     """The three ways for the judged dict; what a leaf takes in small and large ones."""
-    runs, calls = (2, 3) if quick else (60, 50)
+    plan, calls = harness.plan(quick, 60), 3 if quick else 50
     with tnb.Bridge(engine="native") as bridge:
         ways: dict[str, Remake] = {WALK: by_walk(bridge), OPTREE: by_optree, TORCH: by_torch}
     case = f"a dict of {COUNT} tensors"
     tree = make_tree(COUNT)
-    seconds = harness.turns({name: timed(way, tree, calls) for name, way in ways.items()}, runs)
-    figures = [harness.ratio(case, seconds, WALK, other, "time") for other in (OPTREE, TORCH)]
-    times = harness.times(case, seconds, "time", "µs")
+    seconds = turns({name: timed(way, tree, calls) for name, way in ways.items()}, plan)
+    figures = beside_all(case, seconds, "time", "µs")
     least = min(seconds[WALK]) * 1e6
     bars = [Bar(f"{case}, taken apart and made again, the best run", least, "at most", LIMIT, "µs")]
     few, many = make_tree(FEW), make_tree(COUNT if quick else MANY)
     sizes = {str(FEW): timed(ways[WALK], few, calls * 10), str(MANY): timed(ways[WALK], many, max(1, calls // 10))}
-    best = {int(count): min(found) for count, found in harness.turns(sizes, runs).items()}
+    best = {int(count): min(found) for count, found in turns(sizes, plan).items()}
     share = best[MANY] / len(many) / (best[FEW] / FEW)
-    figures += [*times, Figure(f"{MANY:,} tensors beside {FEW}", "time a leaf, the best runs", share, "×")]
-    notes = [f"{runs} runs of each way in turns, {calls} calls a run."]
+    figures += [Figure(f"{MANY:,} tensors beside {FEW}", "time a leaf, the best runs", share, "×")]
+    notes = [f"{plan.most} runs of each way in turns, {calls} calls a run."]
     try:
         counter = InstructionCounter()
     except OSError as error:

@@ -1,77 +1,159 @@
-"""Writes the tables of docs/benchmarks.md from benchmarks/results; `--check` only says whether they agree."""
+"""Writes what is made from benchmarks/results: the tables of docs/benchmarks.md, README's table and the picture.
+
+`--check` changes nothing and only says whether they agree with the results.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import harness
 
+from torch_np_bridge.cli.bench import plot
+from torch_np_bridge.cli.bench.results import Entry, Figure, Report, about, text_of
+
 RESULTS = harness.ROOT / "benchmarks" / "results"
 PAGE = harness.ROOT / "docs" / "benchmarks.md"
+README = harness.ROOT / "README.md"
+PICTURE = harness.ROOT / "docs" / "benchmarks.svg"
 BEGIN, END = "<!-- from benchmarks/results, by benchmarks/report.py -->", "<!-- end -->"
+NO_GPU = "**Not yet measured on a GPU.**"
+KINDS = {
+    "accelerator": "On {device_name} ({device}), NVIDIA driver {driver}:",
+    "cpu": "On the CPU, {cpu}:",
+    "simulated": "The host's side alone, beside a **simulated accelerator**, on {cpu}. No figure of a GPU:",
+}
 
 
 def main() -> int:
-    """Rewrite the page, or compare it."""
+    """Rewrite the files, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where the page is another")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where a file is another")
     options = parser.parse_args()
-    found = PAGE.read_text()
-    expected = page(found, [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))])
-    if options.check:
-        if found != expected:
-            print(
-                f"expected {PAGE.name} to be what the results say, got another text; run: python benchmarks/report.py"
-            )
-        return int(found != expected)
-    PAGE.write_text(expected)
-    return 0
+    reports = read(sorted(RESULTS.glob("*.json")))
+    different = []
+    for file, expected in made_from(reports).items():
+        if file.exists() and file.read_text(encoding="utf-8") == expected:
+            continue
+        different.append(file)
+        if not options.check:
+            file.write_text(expected, encoding="utf-8")
+    if options.check and different:
+        names = ", ".join(file.relative_to(harness.ROOT).as_posix() for file in different)
+        print(f"expected what benchmarks/results say in {names}, got something else; run: make report")
+    return int(options.check and bool(different))
 
 
-def page(text: str, reports: list[dict[str, Any]]) -> str:
-    """The page with the tables of these reports between its two marks."""
-    before, _, rest = text.partition(BEGIN)
+def read(files: Sequence[Path]) -> list[Report]:
+    """The reports in the order of their names, those of GPUs first; a measurement stands in one file a device."""
+    reports = [Report.read(file) for file in files]
+    seen: dict[tuple[str, str], Path] = {}
+    for file, report in zip(files, reports, strict=True):
+        for entry in report.entries:
+            of = str(report.machine["device_name"]) if report.kind(entry) == "accelerator" else report.kind(entry)
+            if (other := seen.setdefault((entry.name, of), file)) is not file:
+                raise ValueError(f"expected {entry.name} of one device once, got it in {other.name} and {file.name}")
+    return sorted(reports, key=_place)
+
+
+def _place(report: Report) -> tuple[bool, bool, int]:
+    """GPUs first; N1 to N13 in the order of their numbers, the others behind."""
+    name = report.entries[0].name
+    number = int(name[1:]) if name[1:].isdecimal() else sys.maxsize
+    return report.machine["simulated"] or report.machine["device"] == "cpu", report.machine["simulated"], number
+
+
+def made_from(reports: Sequence[Report]) -> dict[Path, str]:
+    """All files that are generated, with what they have to hold."""
+    tables = [summary(reports), *(section(report, entry) for report in reports for entry in report.entries)]
+    return {
+        PAGE: between_marks(PAGE, "\n\n".join(tables)),
+        README: between_marks(README, readme(reports)),
+        PICTURE: plot.draw(reports),
+    }
+
+
+def between_marks(file: Path, text: str) -> str:
+    """A file with this text between its two marks."""
+    before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"expected the lines {BEGIN} and {END} in {PAGE.name}, got a page without them")
-    sections = [summary(reports), *map(section, reports)]
-    return f"{before}{BEGIN}\n\n" + "\n\n".join(sections) + f"\n\n{END}{after}"
+        raise ValueError(f"expected the lines {BEGIN} and {END} in {file.name}, got a file without them")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
-def summary(reports: list[dict[str, Any]]) -> str:
+def readme(reports: Sequence[Report]) -> str:
+    """For each measurement and other way the case that is worst for the bridge; what is measured on what, and when."""
+    parts = [] if any(_rows(report, "accelerator") for report in reports) else [NO_GPU]
+    for kind, heading in KINDS.items():
+        groups: dict[str, list[list[str]]] = {}
+        for report in reports:
+            if rows := _rows(report, kind):
+                groups.setdefault(heading.format(**report.machine), []).extend(rows)
+        headings = ["", "the bridge's time", "beside", "spread", "measured"]
+        parts += [f"{title}\n\n{table(headings, rows)}" for title, rows in groups.items()]
+    parts.append(f"![The same ratios as bars]({PICTURE.relative_to(README.parent).as_posix()})")
+    return "\n\n".join(parts)
+
+
+def _rows(report: Report, kind: str) -> list[list[str]]:
+    when = f"{report.machine['date']}, torch {report.machine['versions']['torch']}"
+    rows = []
+    for entry in report.entries:
+        if report.kind(entry) == kind:
+            for figure, count in _worst(entry):
+                cases = f", the worst of {count} cases" if count > 1 else ""
+                ratio = text_of(figure.value, "×")
+                shown = f"**{ratio}, slower**" if figure.loss else ratio
+                spread = "" if figure.spread is None else text_of(figure.spread, "×")
+                what = figure.name.partition(", ")[0].removeprefix("time")
+                what = f"{figure.case}, {what}" if what else figure.case
+                rows.append([f"{entry.name}: {what}{cases}", shown, f"`{figure.beside}`", spread, when])
+    return rows
+
+
+def _worst(entry: Entry) -> Iterator[tuple[Figure, int]]:
+    found: dict[str, list[Figure]] = {}
+    for figure in entry.measured.figures:
+        if figure.beside is not None:
+            found.setdefault(figure.beside, []).append(figure)
+    for figures in found.values():
+        yield max(figures, key=lambda figure: figure.value), len(figures)
+
+
+def summary(reports: Sequence[Report]) -> str:
     """Every bar, and whether it is met."""
     rows = [
-        [Path(report["benchmark"]).name, bar["name"], *sides(bar), "met" if bar["met"] else "**missed**"]
-        for report in reports
-        for bar in report["bars"]
-    ]
-    return table(["benchmark", "bar", "expected", "got", ""], rows)
-
-
-def sides(bar: dict[str, Any]) -> list[str]:
-    """What was expected and what was got."""
-    limit, got = (harness.text_of(bar[key], bar["unit"]) for key in ("limit", "value"))
-    return [f"{bar['rule']} {limit}", got]
-
-
-def section(report: dict[str, Any]) -> str:
-    """All figures of one benchmark."""
-    rows = [
         [
-            figure["case"],
-            figure["name"],
-            harness.text_of(figure["value"], figure["unit"]),
-            "" if figure["spread"] is None else harness.text_of(figure["spread"], figure["unit"]),
+            entry.name,
+            bar.name,
+            f"{bar.rule} {text_of(bar.limit, bar.unit)}",
+            text_of(bar.value, bar.unit),
+            "met" if bar.met else "**missed**",
+            "simulated accelerator" if report.kind(entry) == "simulated" else str(report.machine["device_name"]),
         ]
-        for figure in report["figures"]
+        for report in reports
+        for entry in report.entries
+        for bar in entry.measured.bars
     ]
-    about = [f"- {line}" for line in [*report["notes"], *harness.about_machine(report)]]
-    figures = table(["case", "figure", "value", "interquartile range"], rows)
-    return "\n\n".join([f"## {report['benchmark']}", report["title"], figures, "\n".join(about)])
+    return table(["measurement", "bar", "expected", "got", "", "on"], rows)
+
+
+def section(report: Report, entry: Entry) -> str:
+    """All figures of one measurement, ratios first."""
+    rows = []
+    for figure in sorted(entry.measured.figures, key=lambda figure: figure.unit != "×"):
+        spread, p99 = ("" if value is None else text_of(value, figure.unit) for value in (figure.spread, figure.p99))
+        loss = "slower" if figure.loss else ""
+        rows.append([figure.case, figure.name, text_of(figure.value, figure.unit), spread, p99, loss])
+    figures = table(["case", "figure", "median", "interquartile range", "99th percentile", ""], rows)
+    of_this = Report(report.machine, report.quick, [entry])
+    notes = "\n".join(f"- {line}" for line in [*entry.measured.notes, *about(of_this)])
+    where = ", simulated accelerator" if report.kind(entry) == "simulated" else ""
+    return "\n\n".join([f"## {entry.name}{where}", entry.title, figures, notes])
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

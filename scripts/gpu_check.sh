@@ -4,7 +4,7 @@
 #
 #     scripts/gpu_check.sh [--dry-run] FOLDER
 #
-# FOLDER gets one log a step, bench.json, and results.json: status, exit status, seconds and command of each step, and what
+# FOLDER gets one log a step, bench.json, bench.svg, and results.json: status, exit status, seconds and command of each step, and what
 # `doctor` and `bench` reported. --dry-run puts the fake accelerator in the place of the GPU. STEP_LIMIT is the longest that a step may
 # take, in seconds (900); TESTS is what pytest runs (tests).
 set -u -o pipefail
@@ -22,7 +22,7 @@ mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
 
 results="$out/results.json"
-rm -f "$results" "$out/bench.json"
+rm -f "$results" "$out/bench.json" "$out/bench.svg"
 limit=${STEP_LIMIT:-900}
 read -r -a tests <<<"${TESTS:-tests}"
 export PYTHONUNBUFFERED=1
@@ -120,7 +120,7 @@ if [ -z "$dry_run" ]; then
 else
     missing tune "a GPU"
 fi
-step bench python3 -m torch_np_bridge bench --json "$out/bench.json" "${load[@]}" "${device[@]}" "${bench[@]}"
+step bench python3 -m torch_np_bridge bench --json "$out/bench.json" --plot "$out/bench.svg" "${load[@]}" "${device[@]}" "${bench[@]}"
 
 python3 - "$results" <<'PYTHON'
 import json

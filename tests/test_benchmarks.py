@@ -1,39 +1,29 @@
-"""The benchmarks run, their reports say what they measured, and the page shows what the results say."""
+"""The programs in benchmarks/ run, and what is generated from the results shows what they say, and of what."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from commands import run_python
 from conftest import require
 from helpers import ROOT
 
+from torch_np_bridge.cli.bench import plot
+from torch_np_bridge.cli.bench.cases.registry import ALL
+from torch_np_bridge.cli.bench.results import Bar, Entry, Figure, Measured, Report
+
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-ON_THE_CPU = {"bench_cpu_view", "bench_import", "bench_tree_walk"}
-REPORT = {"benchmark", "title", "quick", "machine", "figures", "bars", "notes"}
-MACHINE = {"cpu", "cpus", "load_average", "load_average_after", "simulated", "engine", "versions", "commit"}
-FIGURE = {"case", "name", "value", "unit", "spread"}
-BAR = {"name", "value", "rule", "limit", "unit", "met"}
-
-
-def assert_report(report: dict[str, Any], benchmark: Path) -> None:
-    assert report.keys() == REPORT
-    assert report["benchmark"] == benchmark.stem
-    assert report["machine"].keys() >= MACHINE
-    assert report["machine"]["simulated"] is (benchmark.stem not in ON_THE_CPU)
-    assert {"torch", "python", "numpy"} <= report["machine"]["versions"].keys()
-    assert report["figures"]
-    assert report["bars"]
-    assert all(figure.keys() == FIGURE for figure in report["figures"])
-    for bar in report["bars"]:
-        assert bar.keys() == BAR
-        reached = bar["value"] <= bar["limit"] if bar["rule"] == "at most" else bar["value"] >= bar["limit"]
-        assert bar["met"] is reached
+ON_THE_CPU = {"bench_import", "bench_tree_walk"}
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
@@ -43,12 +33,15 @@ def test_a_quick_run(benchmark: Path, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     done = run_python(str(benchmark), "--quick", "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads(file.read_text())
-    assert report["quick"] is True
-    assert_report(report, benchmark)
+    report = Report.read(file)
+    assert report.quick
+    [entry] = report.entries
+    assert entry.name == benchmark.stem
+    assert report.kind(entry) == ("cpu" if benchmark.stem in ON_THE_CPU else "simulated")
+    assert entry.measured.figures
     assert "they say nothing" in done.stdout
-    assert "not judged" in done.stdout
-    assert ("The accelerator is simulated" in done.stdout) is report["machine"]["simulated"]
+    assert ("not judged" in done.stdout) is bool(entry.measured.bars)
+    assert ("The accelerator is simulated" in done.stdout) is (report.kind(entry) == "simulated")
 
 
 def test_a_file_in_no_folder_is_refused(tmp_path: Path) -> None:
@@ -72,7 +65,8 @@ def test_a_missed_bar_is_an_exit_status(arguments: list[str], rule: str, value: 
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); sys.argv = ['bench_x.py', *{arguments!r}]; "
         "import harness, torch; from torch_np_bridge.cli.target import Target; "
-        f"measured = harness.Measured([], [harness.Bar('bar', {value}, {rule!r}, 0.5, '×')]); "
+        "from torch_np_bridge.cli.bench.results import Bar, Measured; "
+        f"measured = Measured([], [Bar('bar', {value}, {rule!r}, 0.5, '×')]); "
         "target = Target(torch.device('cpu'), None); "
         "sys.exit(harness.run('bench_x.py', 'About.', lambda: target, lambda quick: measured))"
     )
@@ -82,20 +76,150 @@ def test_a_missed_bar_is_an_exit_status(arguments: list[str], rule: str, value: 
     assert f"bar: {verdict}: expected {rule} 0.500 ×" in done.stdout
 
 
-def test_every_benchmark_has_a_result() -> None:
-    assert [file.stem for file in RESULTS] == [benchmark.stem for benchmark in BENCHMARKS]
+def test_every_program_has_a_result() -> None:
+    measured = {entry.name for file in RESULTS for entry in Report.read(file).entries}
+    assert {benchmark.stem for benchmark in BENCHMARKS} <= measured
+    assert measured <= {*ALL, *(benchmark.stem for benchmark in BENCHMARKS)}, "what nothing measures any more"
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.stem)
 def test_a_result(result: Path) -> None:
     text = result.read_text()
-    report = json.loads(text)
-    assert_report(report, ROOT / "benchmarks" / f"{result.stem}.py")
-    assert report["quick"] is False
-    assert re.fullmatch("[0-9a-f]{12}", report["machine"]["commit"]), "measured with changes that no commit has"
+    report = Report.read(result)
+    assert not report.quick
+    assert re.fullmatch("[0-9a-f]{12}", report.machine["commit"]), "measured with changes that no commit has"
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", report.machine["date"])
     assert not re.search(r'[" ]/(home|root|tmp|work|usr|opt)/', text), "a path of one machine"
+    for entry in json.loads(text)["entries"]:
+        for bar in entry["bars"]:
+            reached = bar["value"] <= bar["limit"] if bar["rule"] == "at most" else bar["value"] >= bar["limit"]
+            assert bar["met"] is reached
 
 
-def test_the_page_shows_the_results() -> None:
+def test_readme_page_and_picture_show_the_results() -> None:
     done = run_python(str(ROOT / "benchmarks" / "report.py"), "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What report.py reads and writes, somewhere else."""
+
+    root: Path
+    results: Path
+    main: Callable[..., int]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    harness, report = import_module("harness"), import_module("report")
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    for file in (report.README, report.PAGE, report.PICTURE, *RESULTS):
+        (tmp_path / file.relative_to(ROOT)).write_text(file.read_text())
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", results)
+    for name in ("README", "PAGE", "PICTURE"):
+        monkeypatch.setattr(report, name, tmp_path / getattr(report, name).relative_to(ROOT))
+
+    def main(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
+        return int(report.main())
+
+    return Copy(tmp_path, results, main)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/benchmarks.svg"])
+def test_a_figure_that_no_file_has_is_found(copy: Copy, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = copy.root / name
+    text = file.read_text()
+    file.write_text(re.sub(r"\b0\.\d{3} ×", "0.001 ×", text, count=1))
+    assert file.read_text() != text, "no figure to change"
+    assert copy.main("--check") == 1
+    expected = f"expected what benchmarks/results say in {name}, got something else; run: make report\n"
+    assert capsys.readouterr().out == expected
+    assert copy.main() == 0
+    assert file.read_text() == text
+    assert copy.main("--check") == 0
+
+
+def test_a_file_that_nothing_shows_is_found(copy: Copy) -> None:
+    (copy.results / RESULTS[0].name).unlink()
+    assert copy.main("--check") == 1
+
+
+def test_a_measurement_stands_in_one_file(copy: Copy) -> None:
+    first = RESULTS[0].name
+    (copy.results / "zz.json").write_text((copy.results / first).read_text())
+    with pytest.raises(ValueError, match=f"of one device once, got it in {first} and zz.json"):
+        copy.main()
+
+
+MACHINE: dict[str, Any] = {
+    "date": "2026-12-24", "cpu": "a processor", "cpus": 2, "load_average": [1.0], "load_average_after": None,
+    "real_time_priority": False, "system": "Linux", "device": "cuda:0", "device_name": "a GPU", "simulated": False,
+    "driver": "580.1", "engine": "native", "kernels": "none", "versions": {"torch": "2.13.0"}, "commit": None,
+}  # fmt: skip
+RATIOS = [
+    Figure(case, "time, mine / other", value, "×", 0.1, beside="other") for case, value in {"a": 0.5, "b": 1.5}.items()
+]
+
+
+def made(name: str, figures: Sequence[Figure] = RATIOS, on: Any = "accelerator", **machine: Any) -> Report:
+    bars = [Bar.of("a bar", figures[0], "at most", 1.0)]
+    return Report({**MACHINE, **machine}, False, [Entry(name, "A title.", on, Measured(figures, bars))])
+
+
+def readme(copy: Copy, *reports: Report) -> str:
+    """The generated part of README for these reports alone."""
+    for file in copy.results.iterdir():
+        file.unlink()
+    for index, report in enumerate(reports):
+        report.write(copy.results / f"{index}.json")
+    assert copy.main() == 0
+    text = (copy.root / "README.md").read_text()
+    return text[text.index("<!-- from") : text.index("<!-- end")]
+
+
+SIMULATED: dict[str, Any] = {"simulated": True, "device": "fake:0", "device_name": None, "driver": None}
+
+
+def test_without_a_gpu_it_says_so_and_labels_what_is_simulated(copy: Copy) -> None:
+    text = readme(copy, made("N1", **SIMULATED), made("N10", on="cpu", **SIMULATED))
+    assert "**Not yet measured on a GPU.**" in text
+    cpu, simulated = text.index("On the CPU, a processor:"), text.index("beside a **simulated accelerator**")
+    assert cpu < text.index("| N10: b") < simulated < text.index("| N1: b")
+    assert "a GPU (" not in text
+    page = (copy.root / "docs" / "benchmarks.md").read_text()
+    assert "## N1, simulated accelerator\n" in page
+    assert "| N1 | a bar | at most 1.000 × | 0.500 × | met | simulated accelerator |" in page
+
+
+def test_a_gpu_is_named_with_driver_torch_and_date(copy: Copy) -> None:
+    text = readme(copy, made("N1", **SIMULATED), made("N1"))
+    assert "Not yet measured" not in text
+    heading = text.index("On a GPU (cuda:0), NVIDIA driver 580.1:")
+    assert heading < text.index("| N1: b") < text.index("simulated accelerator")
+    row = "| N1: b, the worst of 2 cases | **1.500 ×, slower** | `other` | 0.100 × | 2026-12-24, torch 2.13.0 |"
+    assert text.count(row) == 2
+
+
+def test_the_picture_keeps_what_is_simulated_apart() -> None:
+    found = plot.sections([made("N1", **SIMULATED), made("N1"), made("N10", on="cpu", **SIMULATED)])
+    assert found == {
+        "on a GPU, NVIDIA driver 580.1": {"N1: beside other": 1.5},
+        "on the CPU": {"N10: beside other": 1.5},
+        "the host's side, on a simulated accelerator: no figure of a GPU": {"N1: beside other": 1.5},
+    }
+
+
+def test_the_picture_is_one_whatever_the_ratios_are() -> None:
+    extreme = [Figure("<a & b>", "time, mine / <other>", 50.0, "×", beside="<other>")]
+    picture = ElementTree.fromstring(plot.draw([made("N1", extreme)]))
+    widths = [float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect")]
+    assert max(widths[1:]) <= plot.CHART
+    said = "".join(picture.itertext())
+    assert "50.000 ×" in said
+    assert "torch 2.13.0, 2026-12-24" in said

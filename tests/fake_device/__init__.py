@@ -7,6 +7,7 @@ what it models.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils.backend_registration import rename_privateuse1_backend
@@ -43,6 +44,7 @@ __all__ = [
     "Counters",
     "Failure",
     "Latch",
+    "bench_controls",
     "call_names",
     "capture",
     "capture_mode",
@@ -78,6 +80,14 @@ def prepare_demo() -> Callable[[torch.Tensor], None]:
     """Makes copies take time, and with what it returns, called for each batch of features, computing too."""
     set_copy_cost(bandwidth=40e6, latency=20e-6)
     return lambda features: compute(features, 0.006)
+
+
+def bench_controls() -> Any:
+    """What `bench` may do to the device. It is the package's protocol, so the package is imported only for it."""
+    from .benching import FakeControls, give_driver
+
+    give_driver()
+    return FakeControls()
 
 
 rename_privateuse1_backend("fake")

@@ -15,6 +15,7 @@ import torch
 from ..functions import engine_info
 from .target import Target
 
+_GPU_CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,clocks_throttle_reasons.active,power.draw"
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -25,6 +26,7 @@ def describe(target: Target) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "clocks": clocks(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(target.device),
         "device_name": device_name(target.device),
@@ -33,6 +35,7 @@ def describe(target: Target) -> dict[str, Any]:
         "engine": info.engine,
         "engine_reason": info.reason,
         "kernels": info.kernels,
+        "pinned_limit_bytes": info.limit,
         "versions": info.versions,
         "commit": commit(),
     }
@@ -45,6 +48,25 @@ def cpu_model() -> str:
     except OSError:
         found = None
     return found.group(1) if found else platform.processor() or platform.machine()
+
+
+def clocks() -> dict[str, Any]:
+    """Of the processor now, in MHz, slowest and fastest thread, with who governs them; what ``nvidia-smi`` says."""
+    try:
+        found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = []
+    mhz = sorted(float(value) for value in found)
+    return {
+        "cpu_mhz": [mhz[0], mhz[-1]] if mhz else None,
+        "cpu_governor": _text_of(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "gpu": _answer("nvidia-smi", f"--query-gpu={_GPU_CLOCKS}", "--format=csv"),
+    }
+
+
+def real_time_priority() -> bool:
+    """Whether this process goes before all that have no such priority, so that their load hardly shows."""
+    return hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
 
 
 def device_name(device: torch.device) -> str | None:
@@ -94,6 +116,13 @@ def commit() -> str | None:
     name = _answer("git", "-C", str(PACKAGE), "rev-parse", "--short=12", "HEAD")
     changes = _answer("git", "-C", str(PACKAGE), "status", "--porcelain", "--untracked-files=no")
     return f"{name}+changes" if name and changes else name
+
+
+def _text_of(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
 
 
 def _answer(*command: str) -> str | None:

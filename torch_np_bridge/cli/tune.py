@@ -11,8 +11,8 @@ import torch
 
 from ..engine import extension
 from . import machine
+from .bench.timing import DifferentResultsError
 from .target import Target, UsageError
-from .timing import DifferentResultsError
 
 Way = Literal["each", "mapped", "staged"]
 WARP = 32
