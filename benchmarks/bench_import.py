@@ -13,14 +13,14 @@ from functools import partial
 
 import harness
 import torch
-from harness import Bar, Figure, Measured
 
+from torch_np_bridge.cli.bench.results import Bar, Measured
+from torch_np_bridge.cli.bench.timing import times, turns
 from torch_np_bridge.cli.target import Target
-from torch_np_bridge.cli.timing import summarize
 
 LIMIT = 30.0
 TARGET = Target(torch.device("cpu"), None)
-CASE = "a fresh process"
+CASE, OURS = "a fresh process", "torch_np_bridge"
 BEFORE = "import sys, time, torch, numpy, optree; sys.path.insert(0, {!r}); start = time.perf_counter(); "
 AFTER = "; print(time.perf_counter() - start)"
 
@@ -32,14 +32,9 @@ def main() -> int:
 
 def measure(quick: bool) -> Measured:
     """The time of the import, and of what is in it that is not ours."""
-    ways = {name: partial(seconds, name) for name in ("torch_np_bridge", "ml_dtypes")}
-    runs = harness.turns(ways, 2 if quick else 30)
-    figures = [
-        Figure(CASE, f"time of import {name}", summary.median * 1e3, "ms", summary.iqr * 1e3)
-        for name, summary in ((name, summarize(times)) for name, times in runs.items())
-    ]
-    value = statistics.median(runs["torch_np_bridge"]) * 1e3
-    return Measured(figures, [Bar("import torch_np_bridge", value, "at most", LIMIT, "ms")], ["It imports ml_dtypes."])
+    found = turns({name: partial(seconds, name) for name in (OURS, "ml_dtypes")}, harness.plan(quick, 30))
+    bar = Bar(f"import {OURS}", statistics.median(found[OURS]) * 1e3, "at most", LIMIT, "ms")
+    return Measured(times(CASE, found, "time of the import", "ms"), [bar], ["It imports ml_dtypes."])
 
 
 def seconds(name: str) -> float:

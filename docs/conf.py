@@ -26,6 +26,7 @@ nitpicky = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the words of the docstrings say more
+autodoc_mock_imports = ["lightning", "pyarrow", "ray"]  # the pages need none of them
 add_module_names = False
 
 html_theme = "furo"
