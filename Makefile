@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak kernels ptxas bench docs build lint format mutants sanitize wheel sdist clean FORCE
+.PHONY: help demo test stress soak kernels ptxas bench counts docs build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,9 @@ ptxas: $(VENV)/.installed ## registers, spills and shared memory of the kernels;
 
 bench: build ## measure this machine
 	$(PY) -m torch_np_bridge bench $(ARGS)
+
+counts: build ## instructions, allocations and calls of the device, beside those recorded; ARGS=--record writes them; needs valgrind
+	PYTHONPATH=.:benchmarks:tests $(PY) -m counts $(ARGS)
 
 docs: build ## build/docs/index.html: what is generated in docs, the code of each page run, the pages made; a warning is a failure
 	$(PY) scripts/timeline.py
