@@ -234,6 +234,8 @@ def text_of(value: float, unit: str) -> str:
         return f"{value:,.3f} ×"
     if unit == "µs":
         return f"{value:,.2f} µs"
+    if unit == "exponent":
+        return f"{value:.2f}"
     return f"{value:,.0f}"
 
 

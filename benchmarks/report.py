@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where the page is another")
     options = parser.parse_args()
     found = PAGE.read_text()
-    expected = page(found, [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))])
+    expected = page(found, [json.loads(file.read_text()) for file in sorted(RESULTS.glob("bench_*.json"))])
     if options.check:
         if found != expected:
             print(

@@ -13,7 +13,7 @@ from conftest import require
 from helpers import ROOT
 
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("bench_*.json"))
 ON_THE_CPU = {"bench_cpu_view", "bench_tree_walk"}
 REPORT = {"benchmark", "title", "quick", "machine", "figures", "bars", "notes"}
 MACHINE = {"cpu", "cpus", "load_average", "load_average_after", "simulated", "engine", "versions", "commit"}
