@@ -142,17 +142,19 @@ def test_a_file_of_callgrinds() -> None:
 
 def dumps_of(case: str, start: int, instructions: int, allocations: int) -> list[Dump]:
     """As of a case whose beginning and end take `start`, whatever the number of its calls."""
-    inside = {figures.RANGE: 0, figures.PROFILE: 0}
+    heap = iter((40, 90, 70, 20, 60, 50, 0, 0, 0))  # an accident each time
 
     def dump(calls: int | str, cost: int) -> Dump:
-        return Dump(f"{case}|{calls}", cost, {"_C.so": cost // 2}, allocations, dict(inside))
+        searched = next(heap)
+        inside = {figures.RANGE: 0, figures.PROFILE: 0, figures.HEAP: searched}
+        return Dump(f"{case}|{calls}", cost + searched, {"_C.so": cost // 2}, allocations, inside)
 
-    runs = [dump(calls, start + calls * instructions) for calls in (10, 20)]
-    return [*runs, *runs, *runs, *[dump(workload.SINGLE, 0)] * 3]
+    runs = [dump(calls, start + calls * instructions) for _ in range(3) for calls in (10, 20)]
+    return [*runs, *(dump(workload.SINGLE, 0) for _ in range(3))]
 
 
 def test_counts_of_one_call() -> None:
-    """The beginning and the end of a run are not in them, and neither is what the counting takes."""
+    """Not in them: the beginning and the end of a run, what the heap searches, and what the counting takes."""
     dumps = [*dumps_of(workload.NOTHING, 500, 300, 0), *dumps_of(CALL, 900, 1300, 19)]
     found = figures.compared(figures.of_one_call(dumps, "_C.so"))
     assert found == {
