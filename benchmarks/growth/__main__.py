@@ -22,7 +22,7 @@ from . import series, steady
 from .fit import exponent
 from .series import Series
 
-RUNS, EXPONENT = 15, "exponent"
+RUNS, LONG_RUNS, EXPONENT = 15, 5, "exponent"
 STEADY = 0.02  # the exponent of what is to stay as it is
 
 
@@ -58,7 +58,7 @@ def measured(fake: ModuleType, device: torch.device, quick: bool, minutes: float
     bars.append(Bar("steady, events created", created, "at most", 0, "events"))
     starts = ", ".join(f"{one.start:,} {one.name}" for one in all_series)
     notes = [
-        f"{RUNS} runs in turns of all ways of a series and amount; the median stands here.",
+        f"{RUNS} runs in turns of all ways of a series and amount, {LONG_RUNS} of the largest; the median stands here.",
         f"Exponents are fitted from {starts} on.",
         f"The steady loop: {minutes:g} minutes, a tensor of 1 MiB and 100 of 256 bytes, {steady.IN_FLIGHT} in flight.",
     ]
@@ -71,7 +71,9 @@ def points(one: Series, runs: int) -> list[Figure]:
     for amount in one.amounts:
         divisor = amount * series.CALLS if one.name == "threads" else 1
         with one.ways(amount) as ways:
-            seconds = harness.turns({name: series.timed(way, divisor) for name, way in ways.items()}, runs)
+            timed = {name: series.timed(way, divisor) for name, way in ways.items()}
+            long = one.name == "bytes" and amount > series.LARGE
+            seconds = harness.turns(timed, min(runs, LONG_RUNS) if long else runs)
         for name, times in seconds.items():
             summary = summarize(times)
             found.append(Figure(f"{one.name}, {name}", str(amount), summary.median * 1e6, "µs", summary.iqr * 1e6))
@@ -79,12 +81,14 @@ def points(one: Series, runs: int) -> list[Figure]:
 
 
 def exponents(one: Series, found: list[Figure]) -> list[Bar]:
-    """One for each way; a view on the CPU does not grow with its bytes."""
+    """One for each way of ours; a view on the CPU does not grow with its bytes."""
     bars = []
     for case in dict.fromkeys(figure.case for figure in found):
-        constant = case == "bytes, on the CPU"
+        if case == f"bytes, {series.TORCHS}":
+            continue
+        constant = case == f"bytes, {series.VIEW}"
         work, taken = axes(found, case)
-        limit = 0.1 if constant else one.limit
+        limit = series.CONSTANT if constant else one.limit
         bars.append(Bar(case, exponent(work, taken, start=0 if constant else one.start), "at most", limit, EXPONENT))
     return bars
 

@@ -128,7 +128,8 @@ def draw(grown: Report, path: Path) -> None:
         exponents = {bar["name"]: bar["value"] for bar in grown["bars"]}
         for panel, name in zip(panels, PANELS, strict=False):
             for case in cases(grown, name):
-                label = f"{case.removeprefix(f'{name}, ')} ({exponents[case]:.2f})"
+                fitted = f" ({exponents[case]:.2f})" if case in exponents else ""
+                label = case.removeprefix(f"{name}, ") + fitted
                 panel.loglog(*points(grown, case), marker="o", markersize=3, label=label)
             panel.set(xlabel=name, ylabel="µs a call", title=f"by {name}")
             panel.legend(fontsize=7)

@@ -23,6 +23,9 @@ BYTES = (1, 32, 1 << 10, 32 << 10, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, 
 THREADS = (1, 2, 4, 8, 16)
 DEVICES = (1, 2, 4, 8)
 COPIES_AT_ONCE = 3  # of a tensor: on the device, page-locked, and torch's own for the one-liner
+LARGE = 64 * MIB  # tensors that are copied few times
+TORCHS, VIEW = ".cpu().numpy()", "on the CPU"
+CONSTANT = 0.1
 LEAST = 0.005  # seconds that a run takes
 CALLS = 50  # of each thread, between two barriers
 
@@ -43,7 +46,6 @@ class Series:
     """
 
     name: str
-    axis: str
     amounts: Sequence[int]
     ways: Callable[[int], Any]  # a context manager of a Mapping[str, Way]
     start: int
@@ -55,10 +57,11 @@ def all_series(device: torch.device, *, quick: bool) -> list[Series]:
     few = 3 if quick else None
     sizes = [size for size in BYTES if size * COPIES_AT_ONCE <= available_memory()]
     return [
-        Series("leaves", "leaves of 256 bytes", LEAVES[:few], on(leaves, device), 1 if quick else 100, 1.1),
-        Series("bytes", "bytes of one tensor", sizes[:few], on(one_tensor, device), 1 if quick else 16 * MIB, 1.05),
-        Series("threads", "threads", THREADS[:few], on(threads, device), 1, 0.25),
-        Series("devices", "devices, 100 leaves each", DEVICES[:few], on(devices, device), 1, 1.1),
+        # Not 1: a leaf costs as many instructions in a large tree (make counts), and more of them wait for memory.
+        Series("leaves", LEAVES[:few], on(leaves, device), 1 if quick else 100, 1.25),
+        Series("bytes", sizes[:few], on(one_tensor, device), 1 if quick else 16 * MIB, 1.05),
+        Series("threads", THREADS[:few], on(threads, device), 1, 0.25),
+        Series("devices", DEVICES[:few], on(devices, device), 1, 1.1),
     ]
 
 
@@ -88,7 +91,7 @@ def leaves(device: torch.device, count: int) -> Iterator[Mapping[str, Way]]:
     yield {
         "packed": Way(lambda: tnb.to_numpy(trees["device"]), packed),
         "one by one": Way(lambda: tnb.to_numpy(trees["device"]), one_by_one),
-        "on the CPU": Way(lambda: tnb.to_numpy(trees["cpu"])),
+        VIEW: Way(lambda: tnb.to_numpy(trees["cpu"])),
     }
     harness.set_packer(False)
 
@@ -99,8 +102,8 @@ def one_tensor(device: torch.device, size: int) -> Iterator[Mapping[str, Way]]:
     with tnb.Bridge(pinned_limit=size + size // 8 + 64 * MIB) as pooled, tnb.Bridge(pinned_limit=32 * MIB) as staged:
         ways = {
             "to_numpy": Way(lambda: pooled.to_numpy(tensor)),
-            ".cpu().numpy()": Way(lambda: tensor.cpu().numpy()),
-            "on the CPU": Way(lambda: pooled.to_numpy(on_cpu)),
+            TORCHS: Way(lambda: tensor.cpu().numpy()),
+            VIEW: Way(lambda: pooled.to_numpy(on_cpu)),
         }
         if size > 32 * MIB:
             ways["to_numpy, beyond the limit"] = Way(lambda: staged.to_numpy(tensor))
