@@ -21,7 +21,7 @@ stale = $(if $(filter-out [$(subst $() ,_,$(2))],[$(subst $() ,_,$(shell cat $(1
 # What was missing for the native engine may be there by now: asking costs seconds.
 FELL_BACK = $(shell grep -qs 'BUILT_FOR_TORCH.*= None' $(BUILT_AS) && echo FORCE)
 
-.PHONY: help demo test stress soak kernels ptxas bench report docs build lint format mutants sanitize wheel sdist clean FORCE
+.PHONY: help demo test stress soak kernels ptxas bench report counts growth docs build lint format mutants sanitize wheel sdist clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,9 +62,17 @@ bench: build ## measure this machine, in some minutes; DEVICE=cpu or fake: the C
 report: build ## README's table and picture and the tables of docs/benchmarks.md, from benchmarks/results
 	$(PY) benchmarks/report.py
 
+counts: build ## instructions, allocations and calls of the device, beside those recorded; ARGS=--record writes them; needs valgrind
+	PYTHONPATH=.:benchmarks:tests $(PY) -m counts $(ARGS)
+
+growth: build ## how a call grows with leaves, bytes, threads, devices and time: file, picture and page; MINUTES=60 of a steady loop
+	PYTHONPATH=.:benchmarks:tests $(PY) -m growth $(if $(MINUTES),--minutes $(MINUTES)) --json benchmarks/growth/measured.json; \
+	    missed=$$?; PYTHONPATH=.:benchmarks $(PY) -m growth.page && exit $$missed
+
 docs: build ## build/docs/index.html: what is generated in docs, the code of each page run, the pages made; a warning is a failure
 	$(PY) scripts/timeline.py
 	$(PY) benchmarks/report.py
+	PYTHONPATH=.:benchmarks $(PY) -m growth.page
 	$(PY) -m pytest -q tests/test_pages.py
 	$(PY) -m sphinx -q -E -W --keep-going -b html docs build/docs
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import harness
 import torch
-from instructions import InstructionCounter
 
 import torch_np_bridge as tnb
 from torch_np_bridge.cli.bench.baselines import ONE_LINER, SideStream, in_dict
@@ -29,7 +28,6 @@ MOST = 128 * MIB  # of one tree
 JUDGED, LIMIT = (1000, 256), 0.25
 SHARING = 64  # leaves that share a block, and the sizes up to that of the largest which do
 SHARED = tuple(size << 10 for size in (1, 4, 16, 64))
-FEW, MANY, STEADY = 100, 10_000, 1.1
 Tree = dict[str, torch.Tensor]
 Convert = Callable[[Tree], Any]
 
@@ -41,7 +39,7 @@ def main() -> int:
 
 
 def measure(device: torch.device, quick: bool) -> Measured:
-    """The judged tree, then all sizes and counts; instructions of a leaf where they can be counted."""
+    """The judged tree, then all sizes and counts."""
     count, size = JUDGED
     plan, short = harness.plan(quick, 40), harness.plan(quick, 10)
     figures = compare(f"{count} tensors of {size // 4} float32", make_tree(count, size, device), plan)
@@ -55,13 +53,6 @@ def measure(device: torch.device, quick: bool) -> Measured:
     notes = [
         f"Trees of at most {MOST // MIB} MiB; {plan.most} runs in turns of the judged one, {short.most} of the others."
     ]
-    try:
-        counter = InstructionCounter()
-    except OSError as error:
-        return Measured(figures, bars, [*notes, f"Instructions could not be counted here: {error}."])
-    leaf = {count: instructions(make_tree(count, 256, device), counter) / count for count in (FEW, MANY)}
-    figures += [Figure(f"{count:,} × 256 B", "main-thread instructions a leaf", leaf[count], "") for count in leaf]
-    bars.append(Bar(f"instructions a leaf, {MANY:,} beside {FEW}", leaf[MANY] / leaf[FEW], "at most", STEADY, "×"))
     return Measured(figures, bars, notes)
 
 
@@ -115,17 +106,6 @@ def timed(convert: Convert, tree: Tree, calls: int, *, packer: bool) -> Callable
         return run()
 
     return with_packer_or_without
-
-
-def instructions(tree: Tree, counter: InstructionCounter) -> float:
-    """Instructions of this thread in a call with a packer: the least of some, which no wait has lengthened."""
-    harness.set_packer(True)
-    counts = []
-    for _ in range(20):
-        start = counter.read()
-        tnb.to_numpy(tree)
-        counts.append(counter.read() - start)
-    return float(min(counts))
 
 
 if __name__ == "__main__":

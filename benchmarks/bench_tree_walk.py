@@ -15,7 +15,6 @@ import harness
 import optree
 import torch
 import torch.utils._pytree as torch_pytree
-from instructions import InstructionCounter
 
 import torch_np_bridge as tnb
 from torch_np_bridge import trees
@@ -26,7 +25,7 @@ from torch_np_bridge.cli.target import Target
 TARGET = Target(torch.device("cpu"), None)
 WALK, OPTREE, TORCH = "torch_np_bridge", "optree", "torch.utils._pytree"
 COUNT, LIMIT = 1000, 60.0
-FEW, MANY, STEADY = 100, 10_000, 1.1
+FEW, MANY = 100, 10_000
 FILL = object()  # in the place of each array
 Tree = dict[str, torch.Tensor]
 Remake = Callable[[Tree], Tree]
@@ -54,15 +53,6 @@ def measure(quick: bool) -> Measured:
     share = best[MANY] / len(many) / (best[FEW] / FEW)
     figures += [Figure(f"{MANY:,} tensors beside {FEW}", "time a leaf, the best runs", share, "×")]
     notes = [f"{plan.most} runs of each way in turns, {calls} calls a run."]
-    try:
-        counter = InstructionCounter()
-    except OSError as error:
-        notes.append(f"Instructions could not be counted here: {error}.")
-        return Measured(figures, bars, notes)
-    leaf = {len(tree): instructions(ways[WALK], tree, counter) / len(tree) for tree in (few, many)}
-    figures += [Figure(f"{count:,} tensors", "instructions a leaf", value, "") for count, value in leaf.items()]
-    share = leaf[len(many)] / leaf[FEW]
-    bars.append(Bar(f"instructions a leaf, {MANY:,} beside {FEW}", share, "at most", STEADY, "×"))
     return Measured(figures, bars, notes)
 
 
@@ -110,16 +100,6 @@ def timed(remake: Remake, tree: Tree, calls: int) -> Callable[[], float]:
         return seconds / calls
 
     return run
-
-
-def instructions(remake: Remake, tree: Tree, counter: InstructionCounter) -> float:
-    """Instructions of a call: the least of some, which nothing has interrupted."""
-    counts = []
-    for _ in range(20):
-        start = counter.read()
-        remake(tree)
-        counts.append(counter.read() - start)
-    return float(min(counts))
 
 
 if __name__ == "__main__":

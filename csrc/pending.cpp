@@ -76,9 +76,20 @@ Clock::time_point deadline_in(double seconds) {
     return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
+// A range for torch's profiler, as RECORD_FUNCTION makes one; where nobody records it costs a look and nothing more.
+void begin_range(std::optional<at::RecordFunction>& range, const char* name, at::ArrayRef<at::Tensor> tensors) {
+    auto callbacks = at::getStepCallbacksUnlessEmpty(at::RecordScope::FUNCTION);
+    if (!callbacks.has_value()) return;
+    range.emplace(std::move(*callbacks));
+    if (!range->needsInputs()) return range->before(name);
+    const std::vector<c10::IValue> inputs(tensors.begin(), tensors.end());
+    range->before(name, c10::ArrayRef<const c10::IValue>(inputs.data(), inputs.size()));
+}
+
 // Nothing where a signal has set a Python error.
 std::optional<bool> wait_until(Pending& pending, Clock::time_point deadline) {
-    RECORD_FUNCTION("torch_np_bridge::wait", c10::ArrayRef<const c10::IValue>());
+    std::optional<at::RecordFunction> range;
+    begin_range(range, "torch_np_bridge::wait", {});
     const ProfiledWait profiled(pending.profiled.get());
     return wait_in_slices(deadline, [&pending](auto slice) { return pending.transfer.wait_until(slice); });
 }
@@ -220,7 +231,8 @@ PyObject* start_transfer(PyObject* self, Engine& engine, at::ArrayRef<at::Tensor
     {
         const GilRelease release;
         // With the tensors, of which torch's profiler shows the shapes where it is asked for them.
-        RECORD_FUNCTION("torch_np_bridge::submit", std::vector<c10::IValue>(tensors.begin(), tensors.end()));
+        std::optional<at::RecordFunction> range;
+        begin_range(range, "torch_np_bridge::submit", tensors);
         submission = engine.submit(tensors, destinations, options);
     }
     Reference pending = make_pending(self, engine, std::move(submission), out);

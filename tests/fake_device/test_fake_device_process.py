@@ -101,6 +101,20 @@ fake_device.lock_pages(own.data_ptr(), 4096)
     assert ran(script(source)) == "[7, 0, 0]"
 
 
+def test_asking_for_an_address_does_not_fix_the_number_of_devices(script: Script) -> None:
+    """Memory is reserved for as many as there are at the first use, not for those at an earlier question."""
+    ask = """
+import ctypes
+worker_address = ctypes.CDLL(str(fake_device.library_path())).fake_worker_address
+worker_address.argtypes, worker_address.restype = [ctypes.c_void_p], ctypes.c_void_p
+word = ctypes.create_string_buffer(8)
+assert worker_address(ctypes.addressof(word)) is None
+fake_device.configure(devices=8)
+print(torch.full((3,), 7, device="fake:7").cpu().tolist())
+"""
+    assert ran(script(ask)) == "[7, 7, 7]"
+
+
 def test_the_number_of_devices_is_set_before_the_first_use(script: Script) -> None:
     source = """
 fake_device.configure(devices=8)

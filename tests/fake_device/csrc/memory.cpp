@@ -34,12 +34,12 @@ namespace {
 constexpr size_t granularity = 512;
 
 struct Arena {
+    size_t bytes;
     char* seen;    // by the host: no access
     char* worked;  // by workers
 };
 
-char* reserve(int protection) {
-    const size_t bytes = device_capacity * max_devices;
+char* reserve(size_t bytes, int protection) {
     void* address = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     TORCH_CHECK(address != MAP_FAILED, "fake device: the system refused the address space of the devices' memory");
     madvise(address, bytes, MADV_DONTFORK);
@@ -47,8 +47,11 @@ char* reserve(int protection) {
     return static_cast<char*>(address);
 }
 
+// Behind the first context only, which fixes the number of devices. No more than they can have, because valgrind gives
+// a process some 100 GiB of addresses: enough for one device.
 const Arena& arena() {
-    static const Arena leaked{reserve(PROT_NONE), reserve(PROT_READ | PROT_WRITE)};
+    static const size_t bytes = device_capacity * static_cast<size_t>(device_count());
+    static const Arena leaked{bytes, reserve(bytes, PROT_NONE), reserve(bytes, PROT_READ | PROT_WRITE)};
     return leaked;
 }
 
@@ -204,9 +207,10 @@ char* worker_address(const void* address) {
 }
 
 int device_of(const void* address) noexcept {
+    if (context_count() == 0) return -1;
     const char* start = arena().seen;
     const char* asked = static_cast<const char*>(address);
-    const bool inside = asked >= start && asked < start + device_capacity * max_devices;
+    const bool inside = asked >= start && asked < start + arena().bytes;
     return inside ? static_cast<int>(static_cast<size_t>(asked - start) / device_capacity) : -1;
 }
 

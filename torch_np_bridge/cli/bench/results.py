@@ -16,7 +16,7 @@ from ..target import Target, UsageError
 FORMAT = 2
 NOISE = 0.02  # a ratio of medians that is this far above one is a loss, below it noise
 MIB = 1 << 20
-Unit = Literal["×", "µs", "ms", "%", "bytes", "GB/s", ""]
+Unit = Literal["×", "µs", "ms", "%", "bytes", "GB/s", "exponent", ""]
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ def text_of(value: float, unit: Unit) -> str:
         return f"{value:,.3f} ×"
     if unit == "µs":
         return f"{value:,.2f} µs"
+    if unit == "exponent":
+        return f"{value:.2f}"
     return f"{value:,.0f}"
 
 

@@ -1,0 +1,1 @@
+"""How what a call takes grows with the work: measured, fitted, drawn. ``make growth``."""

@@ -1,0 +1,16 @@
+"""The exponent of a growth: 1 where twice the work takes twice as long, 0 where it takes no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def exponent(work: Sequence[float], taken: Sequence[float], *, start: float = 0.0) -> float:
+    """The slope of a line through the logarithms, of the points from ``start`` on."""
+    points = [(x, y) for x, y in zip(work, taken, strict=True) if x >= start]
+    if len(points) < 2:
+        raise ValueError(f"expected at least two points from {start:g} on, got {len(points)}")
+    x, y = np.log(np.array(points)).T
+    return float(np.polyfit(x, y, 1)[0])

@@ -1,0 +1,91 @@
+"""The growth of calls is measured, fitted and shown. What it comes to is no test: benchmarks/results has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import run_python
+from conftest import require
+from helpers import ROOT
+
+pytest.importorskip("rich", reason="expected rich, which the benchmarks print with, found none; pip install rich")
+from growth import page
+from growth.fit import exponent
+
+from torch_np_bridge.cli.bench.results import Report
+
+ON_PATH = os.pathsep.join(str(ROOT / folder) for folder in (".", "benchmarks", "tests"))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of a tiny run."""
+    require("native")
+    require("fake")
+    file = tmp_path_factory.mktemp("growth") / "growth.json"
+    done = run_python("-m", "growth", "--quick", "--json", str(file), PYTHONPATH=ON_PATH)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Report.read(file)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
+def test_the_exponent(power: float) -> None:
+    work = [1.0, 10.0, 100.0, 1000.0]
+    assert exponent(work, [3 * x**power for x in work]) == pytest.approx(power, abs=1e-9)
+
+
+def test_what_is_small_is_left_out_of_the_fit() -> None:
+    work = [1.0, 10.0, 100.0, 1000.0]
+    assert exponent(work, [50.0, 50.0, 100.0, 1000.0], start=100) == pytest.approx(1)
+    with pytest.raises(ValueError, match="expected at least two points from 1000 on, got 1"):
+        exponent(work, work, start=1000)
+
+
+def test_a_quick_run(quick: Report) -> None:
+    assert quick.quick
+    assert quick.machine["simulated"] is True
+    cases = {figure.case for figure in page.figures(quick)}
+    assert {case.split(",")[0] for case in cases} == {*page.PANELS, "steady"}
+    bars = page.only(quick).measured.bars
+    fitted = {bar.name for bar in bars}
+    assert fitted >= {case for case in cases if not case.startswith("steady")} - {"bytes, .cpu().numpy()"}
+    assert all(np.isfinite(bar.value) for bar in bars)
+
+
+def test_the_picture(quick: Report, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="expected matplotlib, which draws the picture, found none")
+    page.draw(quick, tmp_path / "growth.svg")
+    drawn = (tmp_path / "growth.svg").read_text()
+    for case in {figure.case for figure in page.figures(quick)} - {
+        "steady, events created",
+        "steady, transfers a second",
+    }:
+        assert case.split(", ", 1)[1] in drawn
+
+
+def test_the_section(quick: Report, tmp_path: Path) -> None:
+    text = page.PAGE.read_text()
+    measured = tmp_path / "growth.json"
+    assert "Not measured yet: `make growth`." in page.page(text, tmp_path, measured)
+    quick.write(measured)
+    shown = page.page(text, tmp_path, measured)
+    assert "growth.svg" in shown
+    for bar in page.only(quick).measured.bars:
+        assert f"| {bar.name} | " in shown
+
+
+def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected the lines"):
+        page.page("# Performance", tmp_path, tmp_path / "none.json")
+
+
+def test_the_page_shows_the_results() -> None:
+    """And there is a picture where there is a result."""
+    done = run_python("-m", "growth.page", "--check", PYTHONPATH=ON_PATH)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = page.report(page.MEASURED)
+    assert page.PICTURE.exists() is (measured is not None)
+    assert measured is None or not measured.quick
