@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import torch_np_bridge as tnb
+from torch_np_bridge import engine as engines
 from torch_np_bridge.config import read_settings
 from torch_np_bridge.memory_limit import CEILING, SHARE, cgroup_limit, default_limit, parse_bytes
 
@@ -83,9 +84,11 @@ def test_a_bridge_refuses_nonsense(engine: str, value: object) -> None:
         tnb.Bridge(engine=engine, pinned_limit=value)  # type: ignore[arg-type]
 
 
-def test_the_variable() -> None:
+def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_NP_BRIDGE_PINNED_LIMIT", raising=False)
     assert read_settings({"TORCH_NP_BRIDGE_PINNED_LIMIT": "3MiB"}).pinned_limit == 3 * MIB
-    assert read_settings({}).pinned_limit == default_limit({})
+    assert read_settings({}).pinned_limit is None
+    assert engines._process_limit.__wrapped__() == default_limit()
     for nonsense in ("", "lots", "-1"):
         with pytest.raises(ValueError, match=r"^TORCH_NP_BRIDGE_PINNED_LIMIT: expected a number of bytes"):
             read_settings({"TORCH_NP_BRIDGE_PINNED_LIMIT": nonsense})

@@ -32,19 +32,23 @@ NAMESPACE = "torch_np_bridge"
 LEVELS = optree.MAX_RECURSION_DEPTH - 1  # the list of the objects is one
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
     """A leaf in the place of a container that holds no tensor and passes as it is."""
 
-    obj: Any
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Refused:
     """A leaf in the place of a container that holds tensors and could not be made again with arrays."""
 
-    cls: type
-    words: str
+    __slots__ = ("cls", "words")
+
+    def __init__(self, cls: type, words: str) -> None:
+        self.cls = cls
+        self.words = words
 
 
 # Classes that were looked at; those of them that optree takes apart; those of them that were registered here.

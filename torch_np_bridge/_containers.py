@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import optree
@@ -47,8 +46,7 @@ class Shape(NamedTuple):
     is_own_dict: bool  # attributes and items are one dict: self.__dict__ = self
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """The two directions of one class."""
 
     take: Callable[[Any], tuple[list[Any], Any, Entries]]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from . import _profile_text, _profile_views, _timeline
 from ._recording import Recording
 from .engine import Engine
+
+# What reads a recording is imported by who has one: the import of the package would take a sixth longer.
+if TYPE_CHECKING:
+    from ._timeline import Call
 
 
 class Profile:
@@ -39,7 +43,7 @@ class Profile:
         self._engine.stop_profile()
 
     @property
-    def calls(self) -> list[_timeline.Call]:
+    def calls(self) -> list[Call]:
         """The calls whose copies have ended, in the order in which they were submitted."""
         return self._read()[0]
 
@@ -55,15 +59,18 @@ class Profile:
         A moment of a copy is hidden where its device was still computing for a later transfer, that is, where an event
         behind what computes that one's tensors was pending; or where no thread was waiting for a transfer.
         """
-        return _timeline.hidden(self.calls)
+        from ._timeline import hidden
+
+        return hidden(self.calls)
 
     def summary(self) -> str:
         """A text: what was copied, how fast, how much of it was hidden, and what was waited for.
 
         With colours where standard output is a terminal and rich is installed.
         """
-        calls, in_flight = self._read()
-        return _profile_text.summary(calls, in_flight)
+        from ._profile_text import summary
+
+        return summary(*self._read())
 
     def trace(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline as Chrome's trace events, for https://ui.perfetto.dev or chrome://tracing.
@@ -71,7 +78,9 @@ class Profile:
         Args:
             path: the file, which is overwritten. Times in it are microseconds since the profile began.
         """
-        Path(path).write_text(_profile_views.trace(self.calls))
+        from ._profile_views import trace
+
+        Path(path).write_text(trace(self.calls))
 
     def plot(self, path: str | os.PathLike[str], *, title: str = "") -> None:
         """Write a picture of the timeline: what the device computes, what is copied, and when threads wait.
@@ -83,10 +92,14 @@ class Profile:
         Raises:
             ImportError: there is no matplotlib.
         """
-        _profile_views.plot(self.calls, path, title)
+        from ._profile_views import plot
 
-    def _read(self) -> tuple[list[_timeline.Call], int]:
-        return ([], 0) if self._recording is None else _timeline.read(self._recording)
+        plot(self.calls, path, title)
+
+    def _read(self) -> tuple[list[Call], int]:
+        from ._timeline import read
+
+        return ([], 0) if self._recording is None else read(self._recording)
 
 
 Profile.__module__ = "torch_np_bridge"

@@ -7,7 +7,6 @@ that passed between two moments of the host. The C++ engine gives plain tuples o
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -53,13 +52,13 @@ class Recording(Protocol):
         """The anchor of each device, and the calls in the order in which they were submitted."""
 
 
-@dataclass
 class HostRecording:
     """The recording of an engine whose calls end before they return: all it knows is how long they took."""
 
-    begin: float = field(default_factory=perf_counter)
-    calls: list[CallRow] = field(default_factory=list)
-    threads: dict[int, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.begin = perf_counter()
+        self.calls: list[CallRow] = []
+        self.threads: dict[int, int] = {}
 
     def add(self, begin: float, sizes: dict[str, int], routes: dict[str, int]) -> None:
         """A call that is about to return; ``sizes`` are the bytes that it copied from each device."""

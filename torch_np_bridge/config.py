@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
-from .memory_limit import default_limit, parse_bytes
+from .memory_limit import parse_bytes
 
 EngineChoice = Literal["auto", "native", "python"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the environment asked for.
+class Settings(NamedTuple):
+    """What the environment asked for; where it says no limit, ``None``: to find the default takes reading files.
 
     ============================= ===================================== ======================================
     variable                      values                                default
@@ -26,7 +24,7 @@ class Settings:
     """
 
     engine: EngineChoice
-    pinned_limit: int
+    pinned_limit: int | None
     debug: bool
 
 
@@ -41,7 +39,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings that ``environ`` asks for."""
     engine = engine_choice(environ.get("TORCH_NP_BRIDGE_ENGINE", "auto"), "TORCH_NP_BRIDGE_ENGINE")
     limit = environ.get("TORCH_NP_BRIDGE_PINNED_LIMIT")
-    pinned_limit = default_limit(environ) if limit is None else parse_bytes(limit, "TORCH_NP_BRIDGE_PINNED_LIMIT")
+    pinned_limit = None if limit is None else parse_bytes(limit, "TORCH_NP_BRIDGE_PINNED_LIMIT")
     debug = environ.get("TORCH_NP_BRIDGE_DEBUG", "0")
     if debug not in ("0", "1"):
         raise ValueError(f"TORCH_NP_BRIDGE_DEBUG: expected 0 or 1, got {debug!r}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -26,6 +26,7 @@ from .casting import Casts
 from .config import EngineChoice, read_settings
 from .dtypes import NUMPY_DTYPES
 from .errors import EngineUnavailableError
+from .memory_limit import default_limit
 
 Array = np.ndarray[Any, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -133,8 +134,7 @@ class EngineInfo:
     versions: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """The compiled module, or why there is none that can be used."""
 
     module: ModuleType | None
@@ -169,8 +169,7 @@ def _minor(version: str) -> tuple[str, ...]:
     return tuple(version.split("+")[0].split(".")[:2])
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """An engine, why it was taken, and the most bytes that it may page-lock, as they were when it was selected.
 
     ``walk`` is how the trees of its tensors are taken apart.
@@ -185,7 +184,8 @@ class Selection:
 @cache
 def _process_limit() -> int:
     """The limit that all Bridges without one of their own share; it is read once, when the first of them is made."""
-    return read_settings().pinned_limit
+    limit = read_settings().pinned_limit
+    return default_limit() if limit is None else limit
 
 
 @cache

@@ -6,7 +6,6 @@ import operator
 import os
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 
 _UNITS = {"": 1, "B": 1}
@@ -38,6 +37,8 @@ def _size(value: object) -> int | None:
         match = re.fullmatch(r"\s*(\d{1,3}(?:_?\d{1,3}){0,7})(\.\d{1,9})?\s*([A-Za-z]*)\s*", value, re.ASCII)
         if match is None or match[3] not in _UNITS:
             return None
+        from decimal import Decimal  # only here: few say a limit, and all import this
+
         return int(Decimal(match[1].replace("_", "") + (match[2] or "")) * _UNITS[match[3]])
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None

@@ -8,7 +8,6 @@ structure holds the containers that it describes, or their tensors.
 from __future__ import annotations
 
 import collections
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import optree
@@ -87,13 +86,15 @@ def flatten(tree: Any, walk: Walk) -> tuple[list[torch.Tensor], Structure]:
     return tensors, _Tree(skeleton, held, found, _Others(spec, leaves, positions))
 
 
-@dataclass(frozen=True, slots=True)
 class _Others:
     """What optree took apart: a list of objects. Its leaves have a hole at each of the positions of tensors."""
 
-    spec: TreeSpec
-    leaves: list[Any]
-    positions: list[int]
+    __slots__ = ("leaves", "positions", "spec")
+
+    def __init__(self, spec: TreeSpec, leaves: list[Any], positions: list[int]) -> None:
+        self.spec = spec
+        self.leaves = leaves
+        self.positions = positions
 
     def rebuild(self, arrays: list[Any]) -> list[Any]:
         leaves = list(self.leaves)
@@ -144,14 +145,16 @@ def _difference(level: Any, got: Any) -> str:
     return f"a {expected} that is the same in all but its arrays, got another"
 
 
-@dataclass(frozen=True, slots=True)
 class _Tree:
     """A structure whose first tensors, ``found`` of them, are in exact containers."""
 
-    skeleton: Skeleton
-    held: tuple[Any, ...]
-    found: int
-    others: _Others | None
+    __slots__ = ("found", "held", "others", "skeleton")
+
+    def __init__(self, skeleton: Skeleton, held: tuple[Any, ...], found: int, others: _Others | None) -> None:
+        self.skeleton = skeleton
+        self.held = held
+        self.found = found
+        self.others = others
 
     def rebuild(self, arrays: list[Any]) -> Any:
         if self.others is None:
