@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import harness
@@ -49,8 +50,17 @@ def report(file: Path) -> Report | None:
 
 def page(text: str, results: Path, measured: Path) -> str:
     """The page, with what the results say between its marks."""
-    expected = expectations(report(results / "bench_tree.json"), report(results / "N7.json"))
+    expected = expectations(report(results / "bench_tree.json"), submission(results))
     return between(between(text, "what to expect", expected), "growth", growth(report(measured)))
+
+
+def submission(results: Path) -> Report | None:
+    """The report that has N7, with that alone."""
+    for file in sorted(results.glob("*.json")):
+        found = Report.read(file)
+        if entries := [entry for entry in found.entries if entry.name == "N7"]:
+            return replace(found, entries=entries)
+    return None
 
 
 def between(text: str, name: str, content: str) -> str:
