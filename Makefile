@@ -95,7 +95,9 @@ mutants: $(VENV)/.installed ## remove each guarding line in a copy; a test has t
 sanitize: $(VENV)/.installed ## the tests under ASan, UBSan and TSan, in copies; ARGS='--only core' for a part; half an hour
 	$(PY) scripts/sanitize.py $(ARGS)
 
-wheel: $(VENV)/.built ## dist/*.whl for the torch in .venv
+# The native one last: each writes down, beside the sources, what it was built as.
+wheel: $(VENV)/.built ## dist/*.whl: the pure Python one, and the native one for the torch in .venv
+	TORCH_NP_BRIDGE_NATIVE=0 TORCH_NP_BRIDGE_CUDA=0 $(PY) -m pip wheel -q --no-build-isolation --no-deps --wheel-dir dist .
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" CFLAGS="$$CFLAGS -Werror" $(PY) -m pip wheel -q --no-build-isolation --no-deps --wheel-dir dist .
 
 sdist: $(VENV)/.installed ## dist/*.tar.gz
