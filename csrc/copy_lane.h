@@ -4,11 +4,14 @@
 #include <c10/core/Stream.h>
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
+
+#include "waiting.h"
 
 namespace tnb {
 
@@ -30,6 +33,11 @@ public:
     // The stream as the driver's own functions take it.
     std::optional<void*> native_stream() const noexcept { return native_stream_; }
 
+    // Memory of the device that only makes a copy faster is not asked for again for a while once it was refused: before
+    // an allocator refuses it may wait for the device, and give back all that it has cached.
+    bool may_have_memory() const noexcept { return Clock::now() >= refused_until_.load(std::memory_order_relaxed); }
+    void note_refused_memory() noexcept { refused_until_ = Clock::now() + std::chrono::seconds(10); }
+
     // An event of this lane that returns to it when the last owner drops it; in the steady state none is created. One
     // with timing, which costs the device more, is for profiles.
     std::shared_ptr<c10::Event> event(bool timing = false);
@@ -48,6 +56,7 @@ private:
 
     const c10::Stream stream_;
     const std::optional<void*> native_stream_;
+    std::atomic<Clock::time_point> refused_until_{Clock::time_point::min()};
     CopyLane* older_ = nullptr;  // in the list of all lanes
     std::mutex mutex_;           // guards the containers; no device call is made under it
     std::array<std::vector<std::unique_ptr<c10::Event>>, 2> events_;  // without timing, and with it

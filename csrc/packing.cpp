@@ -32,7 +32,7 @@ struct Filled {
 // Describes leaves to the packer of a device type, if there is one.
 class Packing {
 public:
-    Packing(const std::vector<HostBlock>& blocks, const CopyLane& lane)
+    Packing(const std::vector<HostBlock>& blocks, CopyLane& lane)
         : blocks_(blocks),
           lane_(lane),
           driver_(device_interface(lane.device().type())),
@@ -53,7 +53,7 @@ private:
     void bring_over(std::size_t turn, const at::Tensor& staging) const;
 
     const std::vector<HostBlock>& blocks_;
-    const CopyLane& lane_;
+    CopyLane& lane_;
     const DeviceInterface& driver_;
     const std::optional<void*> stream_;
     std::vector<Filled> filled_;  // of each block
@@ -131,9 +131,11 @@ bool Packing::enqueue() {
 // Undefined where the device has none to give: it goes across the bus without, and whatever else is wrong with the
 // device is told there.
 at::Tensor Packing::take_staging(std::size_t bytes) const {
+    if (!lane_.may_have_memory()) return {};
     try {
         return device_bytes(lane_, bytes);
-    } catch (const c10::Error&) {
+    } catch (const std::exception&) {
+        lane_.note_refused_memory();
         return {};
     }
 }
@@ -180,7 +182,7 @@ void Packing::bring_over(std::size_t turn, const at::Tensor& staging) const {
 
 }  // namespace
 
-void enqueue_pooled(const std::vector<PooledLeaf>& leaves, const std::vector<HostBlock>& blocks, const CopyLane& lane) {
+void enqueue_pooled(const std::vector<PooledLeaf>& leaves, const std::vector<HostBlock>& blocks, CopyLane& lane) {
     Packing packing(blocks, lane);
     std::vector<const PooledLeaf*> others, packed;
     if (leaves.size() > 1) packed.reserve(leaves.size());

@@ -23,6 +23,6 @@ struct PooledLeaf {
 
 // Enqueue the copies of all leaves of one device on its lane, whose device is the current one: the small ones by the
 // packer of the device type, where there is one and it takes them, the others one by one.
-void enqueue_pooled(const std::vector<PooledLeaf>& leaves, const std::vector<HostBlock>& blocks, const CopyLane& lane);
+void enqueue_pooled(const std::vector<PooledLeaf>& leaves, const std::vector<HostBlock>& blocks, CopyLane& lane);
 
 }  // namespace tnb

@@ -3,6 +3,8 @@
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/python_variable.h>
 
+#include <optional>
+
 #include "device.h"
 #include "dtypes.h"
 #include "engine.h"
@@ -43,43 +45,52 @@ bool is_simple_view(const at::Tensor& tensor) {
            !c10::impl::TorchDispatchModeTLS::any_modes_set() && !engine->profiling().active();
 }
 
-Reference start(const at::Tensor& given, bool blocking) {
+// Nothing, and no Python error, where a capture is in the way: nothing was enqueued, and the slow path has the words.
+std::optional<Reference> start(const at::Tensor& given, bool blocking) {
     // Held, so that no other thread can swap the tensor of the caller's object while the GIL is away. Dropped with it.
     const at::Tensor tensor = given;
     SubmitOptions options;
     options.blocking = blocking;
-    return Reference(start_transfer(engine_object, *engine, tensor, {}, options, nullptr));
+    try {
+        return Reference(start_transfer(engine_object, *engine, tensor, {}, options, nullptr));
+    } catch (const CapturedError&) {
+        return std::nullopt;
+    }
 }
 
 PyObject* transfer_of(PyObject* pending) {
     return PyObject_CallOneArg(transfer_type, pending);
 }
 
-PyObject* convert(const at::Tensor& tensor) {
-    if (is_simple_view(tensor)) return make_view(tensor);
-    const Reference pending = start(tensor, /*blocking=*/true);
-    if (pending == nullptr || !wait_for(pending.get())) return nullptr;
-    if (PyObject* array = unchanged_array(pending.get())) return array;
+PyObject* result_of(PyObject* pending) {
+    if (pending == nullptr || !wait_for(pending)) return nullptr;
+    if (PyObject* array = unchanged_array(pending)) return array;
     // It has the words for what went wrong.
-    const Reference transfer(transfer_of(pending.get()));
+    const Reference transfer(transfer_of(pending));
     return transfer == nullptr ? nullptr : PyObject_CallMethod(transfer.get(), "result", nullptr);
 }
 
-PyObject* start_async(const at::Tensor& tensor) {
-    const Reference pending = start(tensor, /*blocking=*/false);
-    return pending == nullptr ? nullptr : transfer_of(pending.get());
+// Both answer nothing where only the slow path can.
+
+std::optional<PyObject*> convert(const at::Tensor& tensor) {
+    if (is_simple_view(tensor)) return make_view(tensor);
+    const auto pending = start(tensor, /*blocking=*/true);
+    if (!pending.has_value()) return std::nullopt;
+    return result_of(pending->get());
 }
 
-// By `answer` where that can be, and else by the slow path.
-PyObject* call(PyObject* (*answer)(const at::Tensor&), const Front& front, PyObject* const* args, Py_ssize_t count,
-               PyObject* keywords) {
+std::optional<PyObject*> start_async(const at::Tensor& tensor) {
+    const auto pending = start(tensor, /*blocking=*/false);
+    if (!pending.has_value()) return std::nullopt;
+    return *pending == nullptr ? nullptr : transfer_of(pending->get());
+}
+
+PyObject* call(std::optional<PyObject*> (*answer)(const at::Tensor&), const Front& front, PyObject* const* args,
+               Py_ssize_t count, PyObject* keywords) {
     const at::Tensor* tensor = only_plain_tensor(args, count, keywords);
     return translating_errors([=, &front] {
-        try {
-            if (tensor != nullptr) return answer(*tensor);
-        } catch (const CapturedError&) {
-            // Nothing was enqueued, and the slow path has the words.
-        }
+        const auto answered = tensor == nullptr ? std::nullopt : answer(*tensor);
+        if (answered.has_value()) return *answered;
         return PyObject_Vectorcall(front.slow, args, static_cast<std::size_t>(count), keywords);
     });
 }

@@ -38,6 +38,7 @@ struct Worker::State {
     std::size_t asked = 0;
     std::uint64_t endings = 0;
     bool started = false;
+    bool anew = false;  // somebody watches who has not waited yet
     bool busy = false;
     bool sweeping = false;
     bool ending = false;
@@ -122,6 +123,7 @@ void Worker::watch(std::shared_ptr<Transfer> transfer, Job notify) {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     start_once();
     state_->watching.push_back({std::move(transfer), std::move(notify)});
+    state_->anew = true;
     state_->changed.notify_all();
 }
 
@@ -198,10 +200,10 @@ bool Worker::sweep_all() {
 
 void Worker::work(const std::shared_ptr<State>& state) {
     own_state_ = state.get();
-    const PunctualSleeps punctual;
     Pauses pauses;
     std::unique_lock<std::mutex> lock(state->mutex);
     while (keep_going()) {
+        if (std::exchange(state->anew, false)) pauses.restart();
         if (tell_who_watches(*state, lock) || run_next_job(*state, lock)) {
             pauses.restart();
         } else if (state->sweeping || !state->watching.empty()) {
@@ -213,7 +215,10 @@ void Worker::work(const std::shared_ptr<State>& state) {
             state->sweeping = state->sweeping || in_flight;
             if (!state->watching.empty()) {
                 // What has ended since we looked is told at once.
-                if (Flight::endings() == state->endings) state->changed.wait_for(lock, pauses.next());
+                if (Flight::endings() == state->endings) {
+                    const PunctualSleeps punctual;  // not longer: a callback may start threads, which inherit it
+                    state->changed.wait_for(lock, pauses.next());
+                }
             } else if (in_flight) {
                 state->changed.wait_for(lock, sweep_pause);
             }

@@ -142,6 +142,8 @@ def test_what_arrow_has_no_dtype_for(device: str) -> None:
         ([torch.ones(2)], TypeError, "expected a tensor or a mapping of names to tensors, got list"),
         ({1: torch.ones(2)}, TypeError, r"tree\[1\]: expected a string as the name of a column, got int"),
         ({"loss": torch.ones(())}, ValueError, r"tree\['loss'\]: expected a dimension of rows, got shape \(\)"),
+        ({"x": torch.ones(3), "name": "abc"}, TypeError, r"tree\['name'\]: expected a tensor, or .* got str"),
+        ({"x": torch.ones(3), "n": 3}, TypeError, r"tree\['n'\]: expected a tensor, or a sequence .* got int"),
         ({"a": torch.ones(2), "b": torch.ones(3)}, ValueError, r"tree\['b'\]: expected 2 rows as 'a' has, got 3"),
     ],
 )
@@ -173,10 +175,19 @@ def test_the_device_goes_on_while_a_batch_is_written(native: str, accelerator: s
         yield from batches(accelerator, 1)
         with hold(accelerator):
             yield from batches(accelerator, 1)
-            written.append((tmp_path / "x.partial").stat().st_size > 4)
+            [partial] = tmp_path.glob("x.*.partial")
+            written.append(partial.stat().st_size > 4)
 
     assert arrow.write_parquet(produce(), tmp_path / "x") == 20
     assert written == [True]
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Any) -> None:
+    (tmp_path / "data.partial").write_text("mine")
+    with pytest.raises(ValueError, match="depth"):
+        arrow.write_parquet(batches("cpu", 1), tmp_path / "data", depth=0)
+    arrow.write_parquet(batches("cpu", 1), tmp_path / "data")
+    assert (tmp_path / "data.partial").read_text() == "mine"
 
 
 def test_a_file_is_complete_or_not_there(device: str, tmp_path: Any) -> None:

@@ -133,6 +133,14 @@ def test_a_metric_of_all_rows(device: str) -> None:
     assert collector.collect() == {}
 
 
+def test_a_tensor_on_the_cpu_may_be_written_again() -> None:
+    collector = integration.MetricCollector()
+    rows = torch.zeros(2)
+    for value in range(5):
+        collector.update(rows=rows.fill_(value))
+    assert collector.collect()["rows"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_collecting_does_not_wait_and_holds_little_page_locked_memory(native: str, fake: ModuleType) -> None:
     collector = integration.MetricCollector(depth=3)
     gc.collect()

@@ -96,6 +96,21 @@ def test_the_device_is_the_current_accelerator() -> None:
     assert found == [expected]
 
 
+def test_a_device_that_is_not_the_current_one(native: str, fake: ModuleType) -> None:
+    """Its columns are not written over before it has read them."""
+    names = list("abcdef")
+    columns = {name: np.full(1000, float(value), np.float32) for value, name in enumerate(names)}
+    predictor = integration.Predictor(lambda: dict, names, device="fake:1", parts=1)
+    list(predictor(columns))
+    with fake.hold(torch.accelerator.current_stream(torch.device("fake", 1))):
+        before = fake.counters(1).copies_h2d
+        answer = Call(lambda: list(predictor(columns)))
+        wait_until(lambda: fake.counters(1).copies_h2d == before + len(names))
+    [got] = answer.result()
+    assert all((got[name] == columns[name]).all() for name in names)
+    assert torch.accelerator.current_device_index() == 0
+
+
 def test_the_next_part_is_computed_while_one_is_copied(native: str, fake: ModuleType) -> None:
     calls: list[int] = []
 

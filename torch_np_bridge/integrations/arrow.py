@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
+from uuid import uuid4
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def write_parquet(
         Exception: whatever the iterable raises.
     """
     target = Path(path)
-    partial = target.with_name(f"{target.name}.partial")
+    partial = target.with_name(f"{target.name}.{uuid4().hex}.partial")  # nobody else's
     try:
         with closing(prefetch_to_host(iter(batches), depth, dtype=dtype)) as arrays:
             rows = _write(map(to_arrow, arrays), partial, options)
@@ -138,6 +139,9 @@ def _column(value: Any, where: str) -> Any:
         names, columns = _columns(value, where)
         return pa.StructArray.from_arrays(columns, names)
     if not isinstance(value, np.ndarray):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence | pa.Array):
+            got = type(value).__name__
+            raise TypeError(f"{where}: expected a tensor, or a sequence with an item for each row, got {got}")
         return pa.array(value)
     if value.ndim == 0:
         raise ValueError(f"{where}: expected a dimension of rows, got shape (); call .expand(rows), or leave it out")

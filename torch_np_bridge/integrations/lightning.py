@@ -126,7 +126,9 @@ class MetricCollector:
             if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
                 got = f"shape {tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
                 raise TypeError(f"{name}: expected a tensor with a row for each row of the batch, got {got}")
-        self._started.append(to_numpy_async(tensors, dtype=self._dtype))
+        # A view would show what the caller writes to the tensor before it is received.
+        own = {name: tensor.detach().clone() if tensor.is_cpu else tensor for name, tensor in tensors.items()}
+        self._started.append(to_numpy_async(own, dtype=self._dtype))
         while len(self._started) > self._depth:
             self._receive_oldest()
 

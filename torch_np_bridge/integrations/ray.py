@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class _Predictor:
         if device is None:  # after the model is made: that may be what registers an accelerator
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self._device = torch.device(device or "cpu")
+        if self._device.type != "cpu" and self._device.index is None:
+            self._device = torch.device(self._device.type, torch.accelerator.current_device_index())
         self._model = made.to(self._device).eval() if isinstance(made, torch.nn.Module) else made
         self._inputs, self._keep, self._output, self._dtype = inputs, tuple(keep), output, dtype
 
@@ -55,7 +58,9 @@ class _Predictor:
 
     def _run(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that come of those of a batch, tensors among them."""
-        with torch.inference_mode():
+        # As the current device: empty() gives memory to the host again behind what its current stream has read.
+        on_device = nullcontext() if self._device.type == "cpu" else torch.accelerator.device_index(self._device.index)
+        with torch.inference_mode(), on_device:
             if isinstance(self._inputs, str):
                 outputs = self._model(_on_device(columns[self._inputs], self._device))
             else:
