@@ -152,7 +152,10 @@ def test_the_c_interface_asks_and_exchanges() -> None:
     assert status.value == 0
 
 
-@pytest.mark.skipif(not hasattr(torch.Stream, "is_capturing"), reason="expected torch 2.13 or newer, which asks guards")
+@pytest.mark.skipif(
+    not hasattr(torch.Stream, "is_capturing"),
+    reason=f"expected torch 2.13 or newer, which asks guards; got {torch.__version__}",
+)
 def test_torch_asks_the_guard_whether_a_stream_is_captured() -> None:
     stream = torch.Stream("fake")
     asked = cast("Any", stream)

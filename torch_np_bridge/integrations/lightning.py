@@ -67,7 +67,9 @@ class PredictionWriter(BasePredictionWriter):  # type: ignore[misc]  # lint does
             batch_idx: its number.
             dataloader_idx: the number of the loader that it came from.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"expected {type(self).__name__} to say what is done with the arrays; override write_on_batch_end()"
+        )
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
