@@ -57,20 +57,20 @@ PyObject* new_dict(std::size_t size) {
     return PyDict_New();
 }
 
-// A new container of the last values, of which the very last is its first child. The keys of a dict begin at `key`.
-Reference make_container(TreeToken token, PyObject* held, std::size_t key, References& values) {
+// A new container of `token.count` children, the last one first. The keys of a dict begin at `key`.
+Reference make_container(TreeToken token, PyObject* held, std::size_t key, PyObject* const* last) {
     const auto size = static_cast<Py_ssize_t>(token.count);
     Reference made(token.node == TreeNode::list    ? PyList_New(size)
                    : token.node == TreeNode::tuple ? PyTuple_New(size)
                                                    : new_dict(token.count));
     if (made == nullptr) return made;
     for (std::size_t index = 0; index < token.count; ++index) {
-        Reference value = values.take_last();
+        PyObject* const child = last[token.count - 1 - index];
         if (token.node == TreeNode::list) {
-            PyList_SET_ITEM(made.get(), static_cast<Py_ssize_t>(index), value.release());
+            PyList_SET_ITEM(made.get(), static_cast<Py_ssize_t>(index), Py_NewRef(child));
         } else if (token.node == TreeNode::tuple) {
-            PyTuple_SET_ITEM(made.get(), static_cast<Py_ssize_t>(index), value.release());
-        } else if (PyDict_SetItem(made.get(), item(held, key + index), value.get()) != 0) {
+            PyTuple_SET_ITEM(made.get(), static_cast<Py_ssize_t>(index), Py_NewRef(child));
+        } else if (PyDict_SetItem(made.get(), item(held, key + index), child) != 0) {
             return nullptr;
         }
     }
@@ -106,9 +106,11 @@ TreeSkeleton::TreeSkeleton(std::vector<TreeToken> tokens) : tokens_(std::move(to
 PyObject* TreeSkeleton::rebuild(PyObject* arrays, PyObject* held, PyObject* others) const {
     if (!has_size(arrays, tensors_) || !has_size(held, held_) || !has_size(others, others_)) return nullptr;
     std::size_t tensors_left = tensors_, held_left = held_, others_left = others_;
-    References values;
+    // Borrowed: the tuples have the leaves, and `made` has the containers.
+    std::vector<PyObject*> values;
+    References made;
     const auto push = [&values](PyObject* tuple, std::size_t& left, std::size_t count) {
-        for (const std::size_t end = left - count; left > end;) values.add(item(tuple, --left));
+        for (const std::size_t end = left - count; left > end;) values.push_back(item(tuple, --left));
     };
     for (auto token = tokens_.rbegin(); token != tokens_.rend(); ++token) {
         if (token->node == TreeNode::tensor) {
@@ -119,12 +121,15 @@ PyObject* TreeSkeleton::rebuild(PyObject* arrays, PyObject* held, PyObject* othe
             push(others, others_left, token->count);
         } else {
             if (token->node == TreeNode::dict) held_left -= token->count;
-            Reference made = make_container(*token, held, held_left, values);
-            if (made == nullptr) return nullptr;
-            values.add(std::move(made));
+            const std::size_t first = values.size() - token->count;
+            Reference container = make_container(*token, held, held_left, values.data() + first);
+            if (container == nullptr) return nullptr;
+            values.resize(first);
+            values.push_back(container.get());
+            made.add(std::move(container));
         }
     }
-    return values.take_last().release();
+    return new_reference(values.back()).release();
 }
 
 PyObject* TreeSkeleton::match(PyObject* held, PyObject* out) const {

@@ -13,6 +13,8 @@ public:
     std::size_t depth() const { return begun_.size(); }
 
     void add(PyObject* child) { objects_.push_back(child); }
+    // Whether the innermost container has had none added.
+    bool none_added() const { return objects_.size() == begun_.back().first; }
     // Those that are added from now on belong to the next container.
     void begin(PyObject* container) { begun_.push_back({container, objects_.size(), objects_.size()}); }
 
@@ -45,6 +47,25 @@ private:
     std::vector<Begun> begun_;
 };
 
+// Gives the kind of an object by its class, which mostly is that of the one before.
+class Judge {
+public:
+    explicit Judge(const TreeWalker& walker) : walker_(walker) {}
+
+    TreeNode operator()(PyObject* object) {
+        if (Py_TYPE(object) != last_type_) {
+            last_type_ = Py_TYPE(object);
+            last_ = walker_.judge(last_type_);
+        }
+        return last_;
+    }
+
+private:
+    const TreeWalker& walker_;
+    PyTypeObject* last_type_ = nullptr;
+    TreeNode last_{};
+};
+
 // What was found so far.
 class Found {
 public:
@@ -57,21 +78,31 @@ public:
         }
     }
 
-    void add_container(TreeNode node, PyObject* container, Children& children) {
+    void add_container(TreeNode node, PyObject* container, Children& children, Judge& judge) {
         children.begin(container);
+        const auto size = static_cast<std::size_t>(node == TreeNode::dict ? PyDict_GET_SIZE(container) : Py_SIZE(container));
+        tokens_.push_back({node, size});
+        // Most containers hold nothing but tensors. Those before the first child of another kind need not be put off.
+        std::size_t tensors = 0;
+        const auto add_child = [&](PyObject* child) {
+            if (children.none_added() && judge(child) == TreeNode::tensor) {
+                tensors_.add(child);
+                ++tensors;
+            } else {
+                children.add(child);
+            }
+        };
         if (node == TreeNode::dict) {
-            tokens_.push_back({node, static_cast<std::size_t>(PyDict_GET_SIZE(container))});
             PyObject *key = nullptr, *value = nullptr;
             for (Py_ssize_t position = 0; PyDict_Next(container, &position, &key, &value) != 0;) {
                 held_.add(key);
-                children.add(value);
+                add_child(value);
             }
         } else {
-            const Py_ssize_t size = Py_SIZE(container);
-            tokens_.push_back({node, static_cast<std::size_t>(size)});
             PyObject* const* const items = PySequence_Fast_ITEMS(container);
-            for (Py_ssize_t index = 0; index < size; ++index) children.add(items[index]);
+            std::for_each(items, items + size, add_child);
         }
+        if (tensors > 0) tokens_.push_back({TreeNode::tensor, tensors});
     }
 
     // From here on code may run, a collection of garbage for one, since containers are made: the tree is done with.
@@ -102,17 +133,13 @@ TreeWalker::TreeWalker(PyObject* tensor_class, const std::vector<PyObject*>& ato
 std::optional<WalkedTree> TreeWalker::walk(PyObject* tree) const {
     Found found;
     Children children;
-    PyTypeObject* last_type = nullptr;
-    TreeNode node{};
+    Judge judge(*this);
     for (PyObject* object = tree; object != nullptr; object = children.next()) {
-        if (Py_TYPE(object) != last_type) {
-            last_type = Py_TYPE(object);
-            node = judge(last_type);
-        }
+        const TreeNode node = judge(object);
         if (is_leaf(node)) {
             found.add_leaf(node, object);
         } else if (children.depth() < levels_ && !children.is_inside_itself(object)) {
-            found.add_container(node, object, children);
+            found.add_container(node, object, children, judge);
         } else {
             PyErr_SetNone(PyExc_RecursionError);
             return std::nullopt;

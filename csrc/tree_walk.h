@@ -27,9 +27,9 @@ public:
     // Nothing with a Python error set: RecursionError without words, or MemoryError.
     std::optional<WalkedTree> walk(PyObject* tree) const;
 
-private:
     TreeNode judge(PyTypeObject* type) const;
 
+private:
     References classes_;  // keep alive what is below
     PyTypeObject* tensor_class_;
     std::unordered_set<PyTypeObject*> atoms_;
