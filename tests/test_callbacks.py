@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import PATIENCE, assert_silent, hold, run_script
+from helpers import PATIENCE, assert_silent, hold, run_script, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
+
+PR_GET_TIMERSLACK = 30  # of linux/prctl.h
 
 
 def ones(device: str, size: int = 3) -> torch.Tensor:
@@ -53,6 +56,28 @@ def test_a_callback_of_what_has_ended_is_called_at_once(bridge: tnb.Bridge, devi
     transfer.add_done_callback(seen)
     assert seen.transfers == [transfer]
     assert seen.threads == [threading.get_ident()]
+
+
+def test_threads_of_a_callback_sleep_as_others_do(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """The worker's sleeps end punctually; threads inherit that, and those of a callback are not ours to change."""
+    slack: list[int] = []
+    called = threading.Event()
+    timer_slack = ctypes.CDLL(None).prctl
+    here = timer_slack(PR_GET_TIMERSLACK)
+
+    def start(transfer: tnb.Transfer) -> None:
+        thread = threading.Thread(target=lambda: slack.append(timer_slack(PR_GET_TIMERSLACK)))
+        thread.start()
+        thread.join()
+        called.set()
+
+    with hold("fake"):
+        transfer = native_bridge.to_numpy_async(ones("fake"))
+        transfer.add_done_callback(start)
+        asked = fake.counters().event_queries
+        wait_until(lambda: fake.counters().event_queries > asked + 3)  # it has slept in between
+    assert called.wait(PATIENCE)
+    assert slack == [here]
 
 
 def test_callbacks_come_in_their_order(native_bridge: tnb.Bridge, accelerator: str) -> None:

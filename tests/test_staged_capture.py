@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from helpers import copy_stream, wait_until
+from helpers import assert_silent, copy_stream, run_script, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -108,3 +108,39 @@ def test_a_copy_that_is_under_way(full: tnb.Bridge, fake: ModuleType, ours: torc
     del leaf
     wait_until(lambda: fake.counters().device_bytes_live < live)
     assert full.stats().held_bytes == full.stats().limit_bytes
+
+
+def test_to_numpy_does_not_begin_again(native: EngineChoice, fake: ModuleType) -> None:
+    """The extension leaves a capture that is in a call's way to Python; one that a copy meets later is not that."""
+    done = run_script(
+        f"""if True:
+        import torch, fake_device, fake_driver
+        import torch_np_bridge as tnb
+        from helpers import Call, copy_stream, wait_until
+
+        fake_driver.register()
+        leaf = torch.arange({LARGE}, dtype=torch.int32, device="fake")
+        tnb.to_numpy(leaf)
+        ours = copy_stream(tnb, torch.ones(1, device="fake"))
+        latch = fake_device.hold_copies()
+        first = tnb.to_numpy_async(torch.zeros(1, device="fake"))
+        wait_until(lambda: fake_device.counters().copies_synchronous > 0)
+        before = tnb.stats().transfers
+        call = Call(lambda: tnb.to_numpy(leaf))
+        wait_until(lambda: tnb.stats().transfers > before)
+        capture = fake_device.capture(ours)
+        latch.release()
+        first.result()
+        try:
+            call.result()
+        except RuntimeError as error:
+            assert "{WORDS}" in str(error) and not isinstance(error, TypeError), error
+        else:
+            raise AssertionError("expected the capture to be in the way, got an array")
+        capture.end()
+        assert tnb.stats().transfers == before + 1, tnb.stats()
+        """,
+        TORCH_NP_BRIDGE_ENGINE=native,
+        TORCH_NP_BRIDGE_PINNED_LIMIT="0",
+    )
+    assert_silent(done)
