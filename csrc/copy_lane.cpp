@@ -3,11 +3,12 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <utility>
 
 #include "device.h"
-#include "transfer.h"
 
 namespace tnb {
 namespace {
@@ -72,8 +73,20 @@ void CopyLane::add(std::shared_ptr<Flight> flight) {
     in_flight_.push_back(std::move(flight));
 }
 
+void CopyLane::add_unrecorded(Flights flights) {
+    if (flights.empty()) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (unrecorded_.empty()) return unrecorded_.swap(flights);
+    std::move(flights.begin(), flights.end(), std::back_inserter(unrecorded_));
+}
+
+Flights CopyLane::take_unrecorded() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(unrecorded_, {});
+}
+
 void CopyLane::sweep() {
-    std::vector<std::shared_ptr<Flight>> unanswered;
+    Flights unanswered;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         unanswered.swap(unanswered_);
@@ -104,7 +117,7 @@ bool CopyLane::sweep_oldest() {
     return true;
 }
 
-std::vector<std::shared_ptr<Flight>> CopyLane::in_flight() {
+Flights CopyLane::in_flight() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return {in_flight_.begin(), in_flight_.end()};
 }

@@ -11,11 +11,10 @@
 #include <optional>
 #include <vector>
 
+#include "transfer.h"
 #include "waiting.h"
 
 namespace tnb {
-
-class Flight;
 
 // The copy stream of one device, its events and what is in flight on it. One per device and process, for good: every
 // engine copies on it, and flights outlive the engine that started them.
@@ -43,9 +42,13 @@ public:
     std::shared_ptr<c10::Event> event(bool timing = false);
 
     void add(std::shared_ptr<Flight> flight);
+    // Flights with no event behind their copies. The stream runs one copy after the other: who takes them before an
+    // event is recorded, knows at that event that they have ended.
+    void add_unrecorded(Flights flights);
+    Flights take_unrecorded();
     // Release what belongs to flights that have landed, oldest first; one query where none has.
     void sweep();
-    std::vector<std::shared_ptr<Flight>> in_flight();
+    Flights in_flight();
     bool idle();
 
 private:
@@ -62,7 +65,8 @@ private:
     std::array<std::vector<std::unique_ptr<c10::Event>>, 2> events_;  // without timing, and with it
     std::deque<std::shared_ptr<Flight>> in_flight_;
     // Flights whose event could not be queried: they hold their memory until one day it can.
-    std::vector<std::shared_ptr<Flight>> unanswered_;
+    Flights unanswered_;
+    Flights unrecorded_;
 };
 
 }  // namespace tnb

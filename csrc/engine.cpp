@@ -194,6 +194,7 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, Pooled pooled, SubmitOpt
     }
     const auto profiled = options.profiled == nullptr ? nullptr : options.profiled->add_copies();
     auto completion = lane.event(profiled != nullptr && profiled->timed());
+    cargo.before = lane.take_unrecorded();
     std::exception_ptr failure;
     try {
         if (profiled != nullptr) profiled->start(lane);
@@ -204,18 +205,23 @@ std::shared_ptr<Flight> Engine::enqueue(CopyLane& lane, Pooled pooled, SubmitOpt
     }
     if (failure != nullptr) {
         // Some copies may be under way. What they use must live until they have ended: behind a second attempt at the
-        // event, or for good where that fails too.
+        // event, or behind that of the next flight where this one fails too.
         try {
             completion->record(lane.stream());
         } catch (...) {
             completion.reset();
         }
     }
+    Flights unrecorded;
+    const bool recorded = completion != nullptr;
+    if (!recorded) unrecorded.swap(cargo.before);
     if (profiled != nullptr) profiled->ended_by(completion);
     auto flight = std::make_shared<Flight>(lane.device(), std::move(completion), std::move(cargo), this);
     if (profiled != nullptr) profiled->belong_to(flight);
     if (failure != nullptr) flight->fail(failure);
     lane.add(flight);
+    if (!recorded) unrecorded.push_back(flight);
+    lane.add_unrecorded(std::move(unrecorded));
     if (failure != nullptr) std::rethrow_exception(failure);
     return flight;
 }

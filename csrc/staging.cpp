@@ -40,6 +40,16 @@ bool settle(CopyLane& lane) noexcept {
     }
 }
 
+// The device may be reading the sources and writing to the ring: they are neither freed nor used again before what is
+// enqueued next on the lane has ended.
+void leave(std::shared_ptr<StagedCopy> staged, std::unique_ptr<StagingRing> ring, Flights before) {
+    CopyLane& lane = *staged->lane;
+    Flight& flight = *before.emplace_back(staged->flight);
+    staged->left = std::move(ring);
+    flight.keep(std::move(staged));
+    lane.add_unrecorded(std::move(before));
+}
+
 }  // namespace
 
 void StagingRing::copy(CopyLane& lane, const at::Tensor& dense, char* destination) {
@@ -114,6 +124,7 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     CopyLane& lane = *staged->lane;
     const c10::DeviceType type = lane.device().type();
     std::unique_ptr<StagingRing> ring;
+    Flights before = lane.take_unrecorded();
     std::exception_ptr failure;
     const RelaxedCapture relaxed(type);
     const KeptWarnings said_to_nobody;
@@ -142,12 +153,10 @@ void stage(std::shared_ptr<StagedCopy> staged) noexcept {
     if (failure != nullptr) staged->flight->fail(failure);
     if (ring != nullptr) ring->forget();
     if (process_is_exiting() || (failure != nullptr && !settle(lane))) {
-        // The device may be reading the sources and writing to the ring: they are never freed, nor used again.
-        (void)ring.release();
-        new std::shared_ptr<StagedCopy>(std::move(staged));
-        return;
+        return leave(std::move(staged), std::move(ring), std::move(before));
     }
     if (ring != nullptr) staged->rings->put(type, std::move(ring));
+    for (const auto& flight : before) flight->land();
     // The storages are the flight's to drop.
     for (StagedCopy::Leaf& leaf : staged->leaves) leaf.source.reset();
     if (staged->profiled != nullptr) staged->profiled->end_on_host();

@@ -91,6 +91,7 @@ struct StagedCopy {
     std::vector<Leaf> leaves;
     std::shared_ptr<Flight> flight;
     std::shared_ptr<ProfiledCopies> profiled;  // or nullptr
+    std::unique_ptr<StagingRing> left;         // to the device, after a failure
 };
 
 // Copies the leaves, behind what the copy stream waits for already, and ends the flight; waits for each copy where

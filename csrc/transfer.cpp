@@ -54,7 +54,14 @@ void Flight::land() {
         landed_.store(true, std::memory_order_release);
     }
     endings_.fetch_add(1, std::memory_order_release);
+    for (const auto& flight : cargo.before) flight->land();
+    cargo.more.reset();  // before the sources, which may be known to Python
     drop(std::move(cargo.sources));
+}
+
+void Flight::keep(std::shared_ptr<void> more) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    cargo_.more = std::move(more);
 }
 
 void Flight::fail(std::exception_ptr error) noexcept {

@@ -34,10 +34,14 @@ struct Watched {
     }
 };
 
+class Flight;
+using Flights = std::vector<std::shared_ptr<Flight>>;
+
 // The copies of one submission on one device, from the first enqueue until they are known to have ended.
 //
 // Invariant: sources and blocks stay alive until the completion event was seen to have completed. An event that cannot
-// be queried ends the flight for its Transfer, with the error, but releases nothing: the copy may still be running.
+// be recorded or queried ends the flight for its Transfer, with the error, but releases nothing: the copy may still be
+// running. Where none could be recorded, that of a later flight on the same stream tells.
 //
 // A flight without an event ends by land() or fail(), which whoever makes its copies calls.
 class Flight {
@@ -47,6 +51,8 @@ public:
         c10::SmallVector<c10::Storage, 1> sources;
         std::vector<HostBlock> blocks;
         c10::SmallVector<Watched, 1> watched;
+        Flights before;              // have ended when this one has
+        std::shared_ptr<void> more;  // whatever else the copies use
     };
 
     // `completion` is recorded behind the copies.
@@ -56,6 +62,8 @@ public:
     bool poll();
     // The copies have ended: release what they used.
     void land();
+    // They use this too.
+    void keep(std::shared_ptr<void> more);
     // The copies have failed; what they used is kept unless land() is called too.
     void fail(std::exception_ptr error) noexcept;
     bool landed() const noexcept { return landed_.load(std::memory_order_acquire); }

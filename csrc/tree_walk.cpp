@@ -80,7 +80,8 @@ public:
 
     void add_container(TreeNode node, PyObject* container, Children& children, Judge& judge) {
         children.begin(container);
-        const auto size = static_cast<std::size_t>(node == TreeNode::dict ? PyDict_GET_SIZE(container) : Py_SIZE(container));
+        const auto size =
+            static_cast<std::size_t>(node == TreeNode::dict ? PyDict_GET_SIZE(container) : Py_SIZE(container));
         tokens_.push_back({node, size});
         // Most containers hold nothing but tensors. Those before the first child of another kind need not be put off.
         std::size_t tensors = 0;
