@@ -24,12 +24,13 @@ from torch_np_bridge.cli.bench.results import Bar, Entry, Figure, Measured, Repo
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 ON_THE_CPU = {"bench_import", "bench_tree_walk"}
+NEEDS = {"bench_ray": "ray"}
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
 def test_a_quick_run(benchmark: Path, tmp_path: Path) -> None:
-    require("native")
-    require("fake")
+    for thing in ("native", "fake", *filter(None, [NEEDS.get(benchmark.stem)])):
+        require(thing)
     file = tmp_path / "report.json"
     done = run_python(str(benchmark), "--quick", "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -195,6 +196,7 @@ def test_without_a_gpu_it_says_so_and_labels_what_is_simulated(copy: Copy) -> No
     page = (copy.root / "docs" / "benchmarks.md").read_text()
     assert "## N1, simulated accelerator\n" in page
     assert "| N1 | a bar | at most 1.000 × | 0.500 × | met | simulated accelerator |" in page
+    assert "| N10 | a bar | at most 1.000 × | 0.500 × | met | a processor |" in page
 
 
 def test_a_gpu_is_named_with_driver_torch_and_date(copy: Copy) -> None:
