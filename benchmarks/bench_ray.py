@@ -52,13 +52,13 @@ def measure(quick: bool) -> Measured:
         seconds = turns(runs, Plan(least=1, most=1, seconds=0) if quick else harness.plan(quick, RUNS))
     finally:
         ray.shutdown()
-    case = f"{BATCH} rows a batch, {COMPUTING * 1000:g} ms of computing and of each copy"
-    ratios = [ratio(case, seconds, name, PLAIN, "time of a row") for name in kinds if name != PLAIN]
+    case = f"a row, {BATCH} of them a batch, {COMPUTING * 1000:g} ms of computing and of each copy"
+    ratios = [ratio(case, seconds, name, PLAIN, "time") for name in kinds if name != PLAIN]
     notes = [
         f"{rows:,} rows of 64 float32 a run, each run by an actor of its own, from the first rows that come to the "
         f"last; {len(seconds[PLAIN])} in turns. {PARTS} parts of {BATCH} rows are a batch of Predictor's."
     ]
-    return Measured([*times(case, seconds, "time of a row", "µs"), *ratios], notes=notes)
+    return Measured([*times(case, seconds, "time", "µs"), *ratios], notes=notes)
 
 
 def seconds_a_row(rows: int, kind: type, batch_size: int, arguments: list[Any], options: dict[str, Any]) -> float:
