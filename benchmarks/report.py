@@ -133,13 +133,22 @@ def summary(reports: Sequence[Report]) -> str:
             f"{bar.rule} {text_of(bar.limit, bar.unit)}",
             text_of(bar.value, bar.unit),
             "met" if bar.met else "**missed**",
-            "simulated accelerator" if report.kind(entry) == "simulated" else str(report.machine["device_name"]),
+            _on(report, entry),
         ]
         for report in reports
         for entry in report.entries
         for bar in entry.measured.bars
     ]
     return table(["measurement", "bar", "expected", "got", "", "on"], rows)
+
+
+def _on(report: Report, entry: Entry) -> str:
+    kind = report.kind(entry)
+    return (
+        "simulated accelerator"
+        if kind == "simulated"
+        else str(report.machine["cpu" if kind == "cpu" else "device_name"])
+    )
 
 
 def section(report: Report, entry: Entry) -> str:

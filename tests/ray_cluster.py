@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.cluster_utils import Cluster
@@ -43,7 +44,13 @@ def make_model(folder: str, last_rows: tuple[int, ...]) -> Model:
         for last in last_rows:
             if int(row[0]) > last and killed_once(Path(folder, str(last))):
                 os.kill(os.getpid(), signal.SIGKILL)
-        return {"square": squares, "node": torch.full_like(row, node), "process": torch.full_like(row, os.getpid())}
+        half = (row % 256).to(torch.bfloat16)
+        return {
+            "square": squares,
+            "half": half,
+            "node": torch.full_like(row, node),
+            "process": torch.full_like(row, os.getpid()),
+        }
 
     return model
 
@@ -54,7 +61,7 @@ def job(predictor: type, last_rows: tuple[int, ...]) -> dict[str, Any]:
         dataset = ray.data.from_items([{"id": row} for row in range(ROWS)], override_num_blocks=16).map_batches(
             predictor,
             fn_constructor_args=[lambda: make_model(folder, last_rows), "id"],
-            fn_constructor_kwargs={"keep": ["id"], "device": "fake"},
+            fn_constructor_kwargs={"keep": ["id"], "device": "fake", "dtype": {torch.bfloat16: np.float32}},
             batch_size=25,
             num_cpus=1,
             compute=ray.data.ActorPoolStrategy(size=2),
@@ -63,11 +70,30 @@ def job(predictor: type, last_rows: tuple[int, ...]) -> dict[str, Any]:
         killed = len(list(Path(folder).iterdir()))
     return {
         "rows": sorted(row["id"] for row in rows),
-        "right": all(row["square"] == row["id"] ** 2 for row in rows),
+        "right": all(row["square"] == row["id"] ** 2 and row["half"] == row["id"] % 256 for row in rows),
         "nodes": len({row["node"] for row in rows}),
         "processes": len({row["process"] for row in rows}),
         "killed": killed,
     }
+
+
+def make_half() -> Callable[[torch.Tensor], torch.Tensor]:
+    """A model that returns what Ray's blocks have no type for."""
+    return lambda row: row.to(torch.bfloat16)
+
+
+def refusal(predictor: type) -> str:
+    """What the driver is told of an actor that refuses what its model returns."""
+    dataset = ray.data.range(10, override_num_blocks=1).map_batches(
+        predictor,
+        fn_constructor_args=[make_half, "id"],
+        fn_constructor_kwargs={"device": "cpu"},
+        compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    try:
+        return f"no error, but {dataset.take_all()}"
+    except ray.exceptions.RayTaskError as error:
+        return str(error)
 
 
 def main() -> None:
@@ -84,6 +110,7 @@ def main() -> None:
             "alive": sum(node["Alive"] for node in ray.nodes()),
             "sync": job(Predictor, (120, 500)),
             "async": job(AsyncPredictor, (300,)),
+            "refused": {"sync": refusal(Predictor), "async": refusal(AsyncPredictor)},
         }
     finally:
         ray.shutdown()

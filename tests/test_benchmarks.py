@@ -19,17 +19,18 @@ from helpers import ROOT
 
 from torch_np_bridge.cli.bench import plot
 from torch_np_bridge.cli.bench.cases.registry import ALL
-from torch_np_bridge.cli.bench.results import Bar, Entry, Figure, Measured, Report
+from torch_np_bridge.cli.bench.results import Bar, Entry, Figure, Measured, Report, text_of
 
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 ON_THE_CPU = {"bench_import", "bench_tree_walk"}
+NEEDS = {"bench_ray": "ray"}
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
 def test_a_quick_run(benchmark: Path, tmp_path: Path) -> None:
-    require("native")
-    require("fake")
+    for thing in ("native", "fake", *filter(None, [NEEDS.get(benchmark.stem)])):
+        require(thing)
     file = tmp_path / "report.json"
     done = run_python(str(benchmark), "--quick", "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,6 +100,19 @@ def test_a_result(result: Path) -> None:
 def test_readme_page_and_picture_show_the_results() -> None:
     done = run_python(str(ROOT / "benchmarks" / "report.py"), "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_of_integrations_says_what_was_measured() -> None:
+    report = Report.read(ROOT / "benchmarks" / "results" / "bench_ray.json")
+    found = {figure.name.removeprefix("time, "): figure.value for figure in report.entries[0].measured.figures}
+    sync, other, plain = (f"{1e6 / found[name]:,.0f}" for name in ("Predictor", "AsyncPredictor", "plain callable"))
+    said = " ".join((ROOT / "docs" / "integrations.md").read_text().split())
+    for words in (
+        f"`Predictor` {text_of(found['Predictor / plain callable'], '×')} the time",
+        f"`AsyncPredictor` {text_of(found['AsyncPredictor / plain callable'], '×')}:",
+        f"{sync} and {other} rows a second beside {plain}, on {report.machine['cpu']} (",
+    ):
+        assert words in said
 
 
 @dataclass(frozen=True)
@@ -195,6 +209,7 @@ def test_without_a_gpu_it_says_so_and_labels_what_is_simulated(copy: Copy) -> No
     page = (copy.root / "docs" / "benchmarks.md").read_text()
     assert "## N1, simulated accelerator\n" in page
     assert "| N1 | a bar | at most 1.000 × | 0.500 × | met | simulated accelerator |" in page
+    assert "| N10 | a bar | at most 1.000 × | 0.500 × | met | a processor |" in page
 
 
 def test_a_gpu_is_named_with_driver_torch_and_date(copy: Copy) -> None:

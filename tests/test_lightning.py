@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import json
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import run_python
 from conftest import require
+from helpers import ROOT
 
 import torch_np_bridge as tnb
 
@@ -131,6 +135,17 @@ def test_a_metric_of_all_rows(device: str) -> None:
         assert arrays["scores"].tolist() == [row + epoch for row in range(ROWS)]
         assert arrays["labels"].tolist() == [row % 2 for row in range(ROWS)]
     assert collector.collect() == {}
+
+
+def test_every_rank_gets_the_rows_of_all(tmp_path: Path) -> None:
+    """Two processes with different numbers of rows, one of them with a name and an epoch that the other has not."""
+    program = str(ROOT / "tests" / "collected_by_ranks.py")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = run_python(*torchrun, program, str(tmp_path), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    epochs = [{"row": [0, 1, 2, 3, 4, 100, 101], "other": [0, 1]}, {"row": [100, 101], "other": [0, 1]}]
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == epochs
 
 
 def test_a_tensor_on_the_cpu_may_be_written_again() -> None:

@@ -34,3 +34,12 @@ def test_every_row_comes_once_though_actors_are_killed(outcome: dict[str, Any], 
     assert outcome[kind]["killed"] == killed
     assert outcome[kind]["rows"] == ROWS
     assert outcome[kind]["right"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_no_block_holds_is_refused_in_the_actor(outcome: dict[str, Any], kind: str) -> None:
+    """The driver is told by our sentence; that bfloat16 is cast where `dtype=` says so, the jobs above show."""
+    expected = (
+        "TypeError: output['output']: expected a dtype that Ray's blocks hold, got bfloat16, which they would store"
+    )
+    assert expected in outcome["refused"][kind]
