@@ -16,6 +16,7 @@ from counts import baseline, callgrind, device_calls, figures, workload
 from counts.callgrind import Dump
 
 CALL = "to_numpy_async, one tensor"
+STAGED = ("64", "1,000")
 COUNTS = {CALL: {"instructions": 18_700.0, "heap allocations": 19.0, "launches": 0.0}}
 
 
@@ -176,6 +177,10 @@ def test_calls_of_the_device(fake: ModuleType) -> None:
     assert all((found["events recorded"], found["waits of a stream"]) == (2, 1) for found in first.values())
     assert first["1,000 tensors, packed, calls of the device"]["launches"] == 1
     assert first["1,000 tensors, one by one, calls of the device"]["copies to the host"] == 1000
+    block, tree = (first[f"{count} tensors of 16 KiB, packed on the device, calls of the device"] for count in STAGED)
+    each = ("allocations on the device", "launches", "copies to the host")
+    assert [block[name] for name in each] == [1, 1, 1]  # into memory of the device, and from there to the block
+    assert [tree[name] for name in each] == [2, 2, 16]  # in turns of 8 MiB, each with a copy for each of its blocks
 
 
 def test_the_cases_run(fake: ModuleType) -> None:
@@ -183,6 +188,7 @@ def test_the_cases_run(fake: ModuleType) -> None:
     require("native")
     toggles: list[None] = []
     for case in workload.cases(fake, torch.device("fake", 0)):
+        case.driver()
         case.run(2, lambda: toggles.append(None), lambda: toggles.append(None))
         assert len(toggles) == 4, case.name
         toggles.clear()
