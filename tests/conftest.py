@@ -24,6 +24,9 @@ from hypothesis import HealthCheck, settings
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
 
+# A kernel that is loaded at its first launch may wait for the device, and a latch would hold that for good. CUDA reads
+# it when it is first asked for anything.
+os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
 pytest.register_assert_rewrite("helpers")
 # How long an example takes says how busy the machine is: by default 200 ms make a failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,9 +55,6 @@ def pytest_configure() -> None:
         raise pytest.UsageError(
             "TNB_REQUIRE: expected fake or cuda, got both; torch knows one of them a process: run twice"
         )
-    if ACCELERATOR == "cuda":
-        # A kernel that is loaded at its first launch may wait for the device, and a latch would hold that for good.
-        os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
 
 
 @cache

@@ -17,7 +17,16 @@ from counts.callgrind import Dump
 
 CALL = "to_numpy_async, one tensor"
 STAGED = ("64", "1,000")
+KEY = "GCC 12"
 COUNTS = {CALL: {"instructions": 18_700.0, "heap allocations": 19.0, "launches": 0.0}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Counts that were recorded under one key."""
+    recorded = tmp_path / "baseline.json"
+    baseline.judge(recorded, KEY, COUNTS, record=False)
+    return recorded
 
 
 @pytest.mark.parametrize(
@@ -33,11 +42,9 @@ COUNTS = {CALL: {"instructions": 18_700.0, "heap allocations": 19.0, "launches":
         ({"launches": 0.05}, False),
     ],
 )
-def test_three_per_cent(tmp_path: Path, change: dict[str, float], passes: bool) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
+def test_three_per_cent(file: Path, change: dict[str, float], passes: bool) -> None:
     before = file.read_text()
-    verdict = baseline.judge(file, "key", {CALL: {**COUNTS[CALL], **change}}, record=False)
+    verdict = baseline.judge(file, KEY, {CALL: {**COUNTS[CALL], **change}}, record=False)
     assert verdict.passed is passes
     assert file.read_text() == before
     said = "\n".join(verdict.lines)
@@ -54,34 +61,28 @@ def test_three_per_cent(tmp_path: Path, change: dict[str, float], passes: bool) 
         ({**COUNTS, "another": {"launches": 1.0}}, "another: launches: expected none, got 1"),
     ],
 )
-def test_a_figure_that_is_missing_or_new(tmp_path: Path, got: dict[str, dict[str, float]], line: str) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
-    verdict = baseline.judge(file, "key", got, record=False)
+def test_a_figure_that_is_missing_or_new(file: Path, got: dict[str, dict[str, float]], line: str) -> None:
+    verdict = baseline.judge(file, KEY, got, record=False)
     assert not verdict.passed
     assert line in verdict.lines
 
 
-def test_another_key_is_recorded_and_said(tmp_path: Path) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "GCC 12", COUNTS, record=False)
+def test_another_key_is_recorded_and_said(file: Path) -> None:
     twice = {CALL: {**COUNTS[CALL], "instructions": 40_000.0}}
     verdict = baseline.judge(file, "GCC 13", twice, record=False)
     assert verdict.passed
-    assert "for GCC 13: a new key, the file had GCC 12. Nothing was compared." in verdict.lines[0]
-    assert json.loads(file.read_text()) == {"GCC 12": COUNTS, "GCC 13": twice}
+    assert f"for GCC 13: a new key, the file had {KEY}. Nothing was compared." in verdict.lines[0]
+    assert json.loads(file.read_text()) == {KEY: COUNTS, "GCC 13": twice}
     assert not baseline.judge(file, "GCC 13", COUNTS, record=False).passed
-    assert baseline.judge(file, "GCC 12", COUNTS, record=False).passed
+    assert baseline.judge(file, KEY, COUNTS, record=False).passed
 
 
-def test_recording_where_asked_to(tmp_path: Path) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
+def test_recording_where_asked_to(file: Path) -> None:
     more = {CALL: {**COUNTS[CALL], "heap allocations": 20.0}}
-    verdict = baseline.judge(file, "key", more, record=True)
+    verdict = baseline.judge(file, KEY, more, record=True)
     assert verdict.passed
     assert "as asked" in verdict.lines[0]
-    assert json.loads(file.read_text()) == {"key": more}
+    assert json.loads(file.read_text()) == {KEY: more}
 
 
 DUMP = """\
