@@ -48,17 +48,15 @@ def test_what_is_small_is_left_out_of_the_fit() -> None:
 
 def an_hour(resident: float, page_locked: float = 0.0, created: int = 0) -> list[Figure]:
     """Samples of a steady loop that takes so many bytes more in that time, little by little."""
-    shares = [(minute, (minute - 1) / 59) for minute in range(1, 61)]
-    values = {
-        "steady, resident": [400 * MIB + resident * share for _, share in shares],
-        "steady, page-locked": [9 * MIB + page_locked * share for _, share in shares],
-        "steady, events created": [created * round(share) for _, share in shares],
-    }
-    return [
-        Figure(case, f"{60 * minute}", value, "bytes")
-        for case, of_case in values.items()
-        for (minute, _), value in zip(shares, of_case, strict=True)
-    ]
+    found = []
+    for minute in range(1, 61):
+        at, share = f"{60 * minute}", (minute - 1) / 59
+        found += [
+            Figure("steady, resident", at, 400 * MIB + resident * share, "bytes"),
+            Figure("steady, page-locked", at, 9 * MIB + page_locked * share, "bytes"),
+            Figure("steady, events created", at, round(created * share), ""),
+        ]
+    return found
 
 
 @pytest.mark.parametrize(
