@@ -40,8 +40,9 @@ test: build ## the whole suite; TNB_REQUIRE=native,fake,cuda turns the absence o
 stress: build ## 100,000 random transfers on the simulated accelerator; TNB_STRESS_SEED repeats an earlier run's choices
 	TNB_STRESS_TRANSFERS=100000 $(PY) -m pytest -q -o faulthandler_timeout=0 tests/test_stress.py
 
-soak: build ## ten million of them, or MINUTES=60
-	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -X faulthandler -m stress $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+soak: build ## ten million of them, or MINUTES=60; DEVICE=cuda: on a GPU
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -X faulthandler -m stress $(if $(MINUTES),--minutes $(MINUTES)) \
+	    $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 kernels: build ## the CUDA kernels' source, run on the CPU under ASan and UBSan: 100,000 random layouts; ARGS='--seed N' repeats one
 	PYTHONPATH=.:tests $(PY) -m kernel_on_cpu 100000 --sanitized $(ARGS)

@@ -34,6 +34,11 @@ def set_packer(present: bool) -> None:
     importlib.import_module("fake_driver").register(packer=present)
 
 
+def set_kernel() -> None:
+    """It has CUDA's entries and kernel from now on, which pack large blocks of small leaves in memory of the device."""
+    importlib.import_module("fake_driver").register_cuda()
+
+
 def without_page_locked_memory(fake: ModuleType) -> None:
     """Give all of it back and count anew.
 

@@ -5,8 +5,9 @@
 #     scripts/gpu_check.sh [--dry-run] FOLDER
 #
 # FOLDER gets one log a step, bench.json, bench.svg, and results.json: status, exit status, seconds and command of each step, and what
-# `doctor` and `bench` reported. --dry-run puts the fake accelerator in the place of the GPU. STEP_LIMIT is the longest that a step may
-# take, in seconds (900); TESTS is what pytest runs (tests).
+# `doctor` and `bench` reported. --dry-run puts the fake accelerator in the place of the GPU. BUDGET is how long all of it may take, in
+# seconds (480): a step that finds none of it left is not begun, and random transfers take what the others leave. STEP_LIMIT is the longest
+# that one step may take (240); TESTS is what pytest runs (tests).
 set -u -o pipefail
 
 dry_run=
@@ -23,7 +24,10 @@ cd "$(dirname "$0")/.." || exit 2
 
 results="$out/results.json"
 rm -f "$results" "$out/bench.json" "$out/bench.svg"
-limit=${STEP_LIMIT:-900}
+budget=${BUDGET:-480}
+step_limit=${STEP_LIMIT:-240}
+least_soak=30
+soak_reserve=20 # seconds of it for its start, and for the round that is under way at its end
 read -r -a tests <<<"${TESTS:-tests}"
 export PYTHONUNBUFFERED=1
 
@@ -45,9 +49,18 @@ path.write_text(json.dumps({**results, name: entry}, indent=2) + "\n")
 PYTHON
 }
 
+left() { # seconds of the budget
+    echo $((budget > SECONDS ? budget - SECONDS : 0))
+}
+
 step() { # NAME COMMAND...
-    local name=$1 start code status output
+    local name=$1 start code status output limit
     shift
+    limit=$(($(left) < step_limit ? $(left) : step_limit))
+    if [ "$limit" -eq 0 ]; then
+        missing "$name" "time, all $budget s of BUDGET are used"
+        return
+    fi
     output=$(mktemp)
     echo "== $name: $*"
     start=$(date +%s.%N)
@@ -121,6 +134,15 @@ else
     missing tune "a GPU"
 fi
 step bench python3 -m torch_np_bridge bench --json "$out/bench.json" --plot "$out/bench.svg" "${load[@]}" "${device[@]}" "${bench[@]}"
+
+if [ "$(left)" -ge "$least_soak" ]; then
+    soak_seconds=$(($(left) < step_limit ? $(left) : step_limit))
+    soak=(--device "${device[1]:-cuda}" --minutes "$(awk "BEGIN { print ($soak_seconds - $soak_reserve) / 60 }")")
+    [ -n "$dry_run" ] && soak+=(--transfers 1000)
+    step soak env OMP_NUM_THREADS=1 PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}" python3 -X faulthandler -m stress "${soak[@]}"
+else
+    missing soak "time, $(left) s of $budget are left"
+fi
 
 python3 - "$results" <<'PYTHON'
 import json

@@ -20,7 +20,13 @@ def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[s
     folders = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": os.pathsep.join(filter(None, folders)), **environ},
+        env={
+            **os.environ,
+            "COLUMNS": "120",
+            "CUDA_MODULE_LOADING": "LAZY",  # the tests' own process alone has to have its kernels from the start
+            "PYTHONPATH": os.pathsep.join(filter(None, folders)),
+            **environ,
+        },
         capture_output=True,
         text=True,
         timeout=240,

@@ -24,6 +24,9 @@ from hypothesis import HealthCheck, settings
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
 
+# A kernel that is loaded at its first launch may wait for the device, and a latch would hold that for good. CUDA reads
+# it when it is first asked for anything.
+os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
 pytest.register_assert_rewrite("helpers")
 # How long an example takes says how busy the machine is: by default 200 ms make a failure.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,6 +85,8 @@ def absence(thing: str) -> str | None:
         return f"expected {thing}, got none; pip install 'torch-np-bridge[recipes]'"
     if thing == "cuda" and not torch.cuda.is_available():
         return "expected a CUDA device, torch.cuda.is_available() says that there is none"
+    if thing == "cuda" and ACCELERATOR == "fake":
+        return "expected CUDA, got the fake accelerator, of which a process has one; TNB_REQUIRE=cuda chooses CUDA"
     return None
 
 
@@ -124,6 +129,30 @@ def accelerator(request: pytest.FixtureRequest) -> str:
     require(request.param)
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def gpu() -> str:
+    """CUDA, for what the fake accelerator cannot show."""
+    require("cuda")
+    return "cuda"
+
+
+@pytest.fixture
+def kernels(gpu: str) -> str:
+    """The same with CUDA's kernels in the extension, and so a runtime of its own."""
+    require("native")
+    if (found := tnb.engine_info().kernels).startswith("none"):
+        pytest.skip(f"expected CUDA kernels in this build, got {found}")
+    return gpu
+
+
+@pytest.fixture
+def two_gpus(gpu: str) -> str:
+    """The same where there is more than one device."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("expected two CUDA devices, got one")
+    return gpu
 
 
 @pytest.fixture

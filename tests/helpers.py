@@ -211,7 +211,13 @@ def run_script(source: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
         cwd=ROOT / "tests",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environ},
+        # Kernels are loaded as they are needed, unlike in the process of the tests: no script holds a CUDA stream.
+        env={
+            **os.environ,
+            "CUDA_MODULE_LOADING": "LAZY",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            **environ,
+        },
         capture_output=True,
         text=True,
         timeout=240,

@@ -16,7 +16,17 @@ from counts import baseline, callgrind, device_calls, figures, workload
 from counts.callgrind import Dump
 
 CALL = "to_numpy_async, one tensor"
+STAGED = ("64", "1,000")
+KEY = "GCC 12"
 COUNTS = {CALL: {"instructions": 18_700.0, "heap allocations": 19.0, "launches": 0.0}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Counts that were recorded under one key."""
+    recorded = tmp_path / "baseline.json"
+    baseline.judge(recorded, KEY, COUNTS, record=False)
+    return recorded
 
 
 @pytest.mark.parametrize(
@@ -32,11 +42,9 @@ COUNTS = {CALL: {"instructions": 18_700.0, "heap allocations": 19.0, "launches":
         ({"launches": 0.05}, False),
     ],
 )
-def test_three_per_cent(tmp_path: Path, change: dict[str, float], passes: bool) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
+def test_three_per_cent(file: Path, change: dict[str, float], passes: bool) -> None:
     before = file.read_text()
-    verdict = baseline.judge(file, "key", {CALL: {**COUNTS[CALL], **change}}, record=False)
+    verdict = baseline.judge(file, KEY, {CALL: {**COUNTS[CALL], **change}}, record=False)
     assert verdict.passed is passes
     assert file.read_text() == before
     said = "\n".join(verdict.lines)
@@ -53,34 +61,28 @@ def test_three_per_cent(tmp_path: Path, change: dict[str, float], passes: bool) 
         ({**COUNTS, "another": {"launches": 1.0}}, "another: launches: expected none, got 1"),
     ],
 )
-def test_a_figure_that_is_missing_or_new(tmp_path: Path, got: dict[str, dict[str, float]], line: str) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
-    verdict = baseline.judge(file, "key", got, record=False)
+def test_a_figure_that_is_missing_or_new(file: Path, got: dict[str, dict[str, float]], line: str) -> None:
+    verdict = baseline.judge(file, KEY, got, record=False)
     assert not verdict.passed
     assert line in verdict.lines
 
 
-def test_another_key_is_recorded_and_said(tmp_path: Path) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "GCC 12", COUNTS, record=False)
+def test_another_key_is_recorded_and_said(file: Path) -> None:
     twice = {CALL: {**COUNTS[CALL], "instructions": 40_000.0}}
     verdict = baseline.judge(file, "GCC 13", twice, record=False)
     assert verdict.passed
-    assert "for GCC 13: a new key, the file had GCC 12. Nothing was compared." in verdict.lines[0]
-    assert json.loads(file.read_text()) == {"GCC 12": COUNTS, "GCC 13": twice}
+    assert f"for GCC 13: a new key, the file had {KEY}. Nothing was compared." in verdict.lines[0]
+    assert json.loads(file.read_text()) == {KEY: COUNTS, "GCC 13": twice}
     assert not baseline.judge(file, "GCC 13", COUNTS, record=False).passed
-    assert baseline.judge(file, "GCC 12", COUNTS, record=False).passed
+    assert baseline.judge(file, KEY, COUNTS, record=False).passed
 
 
-def test_recording_where_asked_to(tmp_path: Path) -> None:
-    file = tmp_path / "baseline.json"
-    baseline.judge(file, "key", COUNTS, record=False)
+def test_recording_where_asked_to(file: Path) -> None:
     more = {CALL: {**COUNTS[CALL], "heap allocations": 20.0}}
-    verdict = baseline.judge(file, "key", more, record=True)
+    verdict = baseline.judge(file, KEY, more, record=True)
     assert verdict.passed
     assert "as asked" in verdict.lines[0]
-    assert json.loads(file.read_text()) == {"key": more}
+    assert json.loads(file.read_text()) == {KEY: more}
 
 
 DUMP = """\
@@ -176,6 +178,10 @@ def test_calls_of_the_device(fake: ModuleType) -> None:
     assert all((found["events recorded"], found["waits of a stream"]) == (2, 1) for found in first.values())
     assert first["1,000 tensors, packed, calls of the device"]["launches"] == 1
     assert first["1,000 tensors, one by one, calls of the device"]["copies to the host"] == 1000
+    block, tree = (first[f"{count} tensors of 16 KiB, packed on the device, calls of the device"] for count in STAGED)
+    each = ("allocations on the device", "launches", "copies to the host")
+    assert [block[name] for name in each] == [1, 1, 1]  # into memory of the device, and from there to the block
+    assert [tree[name] for name in each] == [2, 2, 16]  # in turns of 8 MiB, each with a copy for each of its blocks
 
 
 def test_the_cases_run(fake: ModuleType) -> None:
@@ -183,6 +189,7 @@ def test_the_cases_run(fake: ModuleType) -> None:
     require("native")
     toggles: list[None] = []
     for case in workload.cases(fake, torch.device("fake", 0)):
+        case.driver()
         case.run(2, lambda: toggles.append(None), lambda: toggles.append(None))
         assert len(toggles) == 4, case.name
         toggles.clear()

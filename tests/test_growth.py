@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from conftest import require
 from helpers import ROOT
 
 pytest.importorskip("rich", reason="expected rich, which the benchmarks print with, found none; pip install rich")
+from growth import __main__ as growth
 from growth import page
 from growth.fit import exponent
 
-from torch_np_bridge.cli.bench.results import Report
+from torch_np_bridge.cli.bench.results import MIB, Figure, Report
 
 ON_PATH = os.pathsep.join(str(ROOT / folder) for folder in (".", "benchmarks", "tests"))
 
@@ -42,6 +44,35 @@ def test_what_is_small_is_left_out_of_the_fit() -> None:
     assert exponent(work, [50.0, 50.0, 100.0, 1000.0], start=100) == pytest.approx(1)
     with pytest.raises(ValueError, match="expected at least two points from 1000 on, got 1"):
         exponent(work, work, start=1000)
+
+
+def an_hour(resident: float, page_locked: float = 0.0, created: int = 0) -> list[Figure]:
+    """Samples of a steady loop that takes so many bytes more in that time, little by little."""
+    found = []
+    for minute in range(1, 61):
+        at, share = f"{60 * minute}", (minute - 1) / 59
+        found += [
+            Figure("steady, resident", at, 400 * MIB + resident * share, "bytes"),
+            Figure("steady, page-locked", at, 9 * MIB + page_locked * share, "bytes"),
+            Figure("steady, events created", at, round(created * share), ""),
+        ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("grown", "missed"),
+    [
+        ({"resident": 0.0}, set()),
+        ({"resident": 0.5 * MIB}, set()),
+        ({"resident": 20.0 * MIB}, {"steady, resident, last less first"}),
+        ({"resident": 400.0 * MIB}, {"steady, resident", "steady, resident, last less first"}),
+        ({"resident": -20.0 * MIB, "page_locked": 4096.0}, {"steady, page-locked, last less first"}),
+        ({"resident": 0.0, "created": 1}, {"steady, events created"}),
+    ],
+)
+def test_a_loop_that_is_not_steady(grown: dict[str, Any], missed: set[str]) -> None:
+    """A little more with each minute is told by bytes: its exponent is small."""
+    assert {bar.name for bar in growth.steady_bars(an_hour(**grown)) if not bar.met} == missed
 
 
 def test_a_quick_run(quick: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -32,8 +33,8 @@ COUNTED = {
 def counts(fake: ModuleType, device: torch.device) -> dict[str, dict[str, float]]:
     """Of each case, the calls of one transfer."""
     found = {}
-    for name, (packer, transfer) in transfers(device).items():
-        harness.set_packer(packer)
+    for name, (driver, transfer) in transfers(device).items():
+        driver()
         for _ in range(WARM):
             transfer()
         torch.accelerator.synchronize()
@@ -48,17 +49,22 @@ def counts(fake: ModuleType, device: torch.device) -> dict[str, dict[str, float]
     return found
 
 
-def transfers(device: torch.device) -> dict[str, tuple[bool, Callable[[], Any]]]:
-    """By name: whether the device has a packer, and the call with its wait."""
+def transfers(device: torch.device) -> dict[str, tuple[Callable[[], None], Callable[[], Any]]]:
+    """By name: what gives the device its driver, and the call with its wait."""
+    one_by_one, packed = partial(harness.set_packer, False), partial(harness.set_packer, True)
     one = torch.ones(16, device=device)
     strided = torch.ones(64, 64, device=device)[:, ::2]
     tree = {f"tensor {index}": torch.ones(64, device=device) for index in range(1000)}
+    larger = {f"tensor {index}": torch.ones(4096, device=device) for index in range(1000)}
+    block = dict(list(larger.items())[:64])
     return {
-        "one tensor": (False, lambda: tnb.to_numpy(one)),
-        "one tensor, asynchronous": (False, lambda: tnb.to_numpy_async(one).result()),
-        "one tensor, snapshot": (False, lambda: tnb.to_numpy_async(one, snapshot=True).result()),
-        "one strided tensor": (False, lambda: tnb.to_numpy(strided)),
-        "one tensor, cast": (False, lambda: tnb.to_numpy(one, dtype="float16")),
-        "1,000 tensors, packed": (True, lambda: tnb.to_numpy(tree)),
-        "1,000 tensors, one by one": (False, lambda: tnb.to_numpy(tree)),
+        "one tensor": (one_by_one, lambda: tnb.to_numpy(one)),
+        "one tensor, asynchronous": (one_by_one, lambda: tnb.to_numpy_async(one).result()),
+        "one tensor, snapshot": (one_by_one, lambda: tnb.to_numpy_async(one, snapshot=True).result()),
+        "one strided tensor": (one_by_one, lambda: tnb.to_numpy(strided)),
+        "one tensor, cast": (one_by_one, lambda: tnb.to_numpy(one, dtype="float16")),
+        "1,000 tensors, packed": (packed, lambda: tnb.to_numpy(tree)),
+        "1,000 tensors, one by one": (one_by_one, lambda: tnb.to_numpy(tree)),
+        "64 tensors of 16 KiB, packed on the device": (harness.set_kernel, lambda: tnb.to_numpy(block)),
+        "1,000 tensors of 16 KiB, packed on the device": (harness.set_kernel, lambda: tnb.to_numpy(larger)),
     }

@@ -32,6 +32,7 @@ READY, GIVE_BACK, GIVE_BACK_TREE = "result(), of a copy that has ended", "give b
 WALKS = {count: f"walk of {count:,} tensors" for count in (100, 1000, 10_000)}
 TREES = {count: f"to_numpy_async, {count:,} tensors" for count in (10, 100, 1000, 10_000)}
 ONE_BY_ONE = "to_numpy_async, 1,000 tensors, no packer"
+STAGED = "to_numpy_async, 64 tensors of 16 KiB, packed on the device"
 FILL = object()  # in the place of each array
 
 
@@ -44,7 +45,7 @@ class Case:
     call: Callable[[Any], Any]
     prepare: Callable[[], Any] = lambda: None
     finish: Callable[[Any, Any], Any] = lambda given, made: None
-    packer: bool = False
+    driver: Callable[[], None] = lambda: harness.set_packer(False)
 
     def run(self, calls: int, begin: Callable[[], object], end: Callable[[], object]) -> None:
         """So many calls, with something before and behind each."""
@@ -61,6 +62,7 @@ def cases(fake: ModuleType, device: torch.device) -> list[Case]:
     """All of them; the first one is what the counting itself takes."""
     on_cpu, one = torch.ones(8), torch.ones(16, device=device)
     copier = HandMadeCopier(device)
+    packer = partial(harness.set_packer, True)
     with tnb.Bridge(engine="native") as bridge:
         walk = bridge._selection.walk
     return [
@@ -70,10 +72,11 @@ def cases(fake: ModuleType, device: torch.device) -> list[Case]:
         Case(BY_HAND, 50, lambda latch: copier.submit(one), fake.hold, arrived_by_hand),
         Case(READY, 50, lambda transfer: transfer.result(), partial(ended, one)),
         Case(GIVE_BACK, 50, lambda arrays: arrays.clear(), lambda: [tnb.to_numpy(one)]),
-        Case(GIVE_BACK_TREE, 5, lambda arrays: arrays.clear(), partial(tnb.to_numpy, [one] * 1000), packer=True),
+        Case(GIVE_BACK_TREE, 5, lambda arrays: arrays.clear(), partial(tnb.to_numpy, [one] * 1000), driver=packer),
         *(walk_case(name, count, walk) for count, name in WALKS.items()),
-        *(tree_case(name, count, fake, device, packer=True) for count, name in TREES.items()),
-        tree_case(ONE_BY_ONE, 1000, fake, device, packer=False),
+        *(tree_case(name, make_tree(count, device), fake, packer) for count, name in TREES.items()),
+        tree_case(ONE_BY_ONE, make_tree(1000, device), fake, partial(harness.set_packer, False)),
+        tree_case(STAGED, make_tree(64, device, 4096), fake, harness.set_kernel),
     ]
 
 
@@ -88,16 +91,15 @@ def walk_case(name: str, count: int, walk: Walk) -> Case:
     return Case(name, max(1, 1000 // count), remade)
 
 
-def tree_case(name: str, count: int, fake: ModuleType, device: torch.device, *, packer: bool) -> Case:
-    """The submission of a dict of so many small tensors."""
-    tree = make_tree(count, device)
-    calls = min(20, max(1, 2000 // count))
-    return Case(name, calls, lambda latch: tnb.to_numpy_async(tree), fake.hold, arrived, packer)
+def tree_case(name: str, tree: dict[str, torch.Tensor], fake: ModuleType, driver: Callable[[], None]) -> Case:
+    """The submission of a dict of small tensors."""
+    calls = min(20, max(1, 2000 // len(tree)))
+    return Case(name, calls, lambda latch: tnb.to_numpy_async(tree), fake.hold, arrived, driver)
 
 
-def make_tree(count: int, device: torch.device | None) -> dict[str, torch.Tensor]:
-    """So many tensors of 256 bytes by name."""
-    return {f"tensor {index}": torch.zeros(64, device=device) for index in range(count)}
+def make_tree(count: int, device: torch.device | None, elements: int = 64) -> dict[str, torch.Tensor]:
+    """So many tensors of 256 bytes, or of so many elements, by name."""
+    return {f"tensor {index}": torch.zeros(elements, device=device) for index in range(count)}
 
 
 def ended(tensor: torch.Tensor) -> tnb.Transfer:
@@ -129,11 +131,11 @@ def main() -> None:
     gc.collect()
     gc.disable()
     for case in made:
-        harness.set_packer(case.packer)
+        case.driver()
         case.run(3 * case.calls, callgrind.toggle, callgrind.toggle)
     callgrind.start()
     for case in made:
-        harness.set_packer(case.packer)
+        case.driver()
         count(case, callgrind)
     callgrind.stop()
 

@@ -1,1 +1,1 @@
-"""Random transfers on the fake accelerator, by several threads, with all that may go wrong; see `rounds.run`."""
+"""Random transfers by several threads, on the fake accelerator with all that may go wrong; see `rounds.run`."""

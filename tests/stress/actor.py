@@ -10,27 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fake_device
 import numpy as np
 import torch
 
 import torch_np_bridge as tnb
 
 from .sources import Expected, Source
-from .world import DEVICES, Item, World
+from .world import Item, World
 
-# Failures after which everything can go on. What fails to be freed is lost on a real device too, and an error on a
-# stream ends the context: those have tests of their own. The events are all there before the first round.
-FAILURES = [
-    "device_alloc",
-    "host_alloc",
-    "event_record",
-    "event_block",
-    "event_query",
-    "copy_d2h",
-    "copy_d2d",
-    "launch",
-]
 WAYS = {"blocking": 6, "in flight": 8, "snapshot": 3, "guarded": 3, "changed": 2}
 FATES = {"result": 6, "flying": 8, "dropped": 3, "in a cycle": 1, "mailed": 2}
 BRIDGES = {"roomy": 8, "ring": 4, "tight": 3, "none": 1}
@@ -96,7 +83,7 @@ class Actor:
             # What waits would wait for this thread: under a latch everything is asynchronous.
             latched = self._dice.random() < 0.05
             if latched:
-                held.enter_context(fake_device.hold())
+                held.enter_context(self._world.device.hold(torch.accelerator.current_stream()))
             self._convert(latched)
 
     def _disturb(self) -> None:
@@ -104,7 +91,7 @@ class Actor:
         dice, world = self._dice, self._world
         chance = dice.random()
         if dice.random() < 0.2:
-            device = dice.randrange(len(DEVICES))
+            device = dice.randrange(len(world.device.names))
             torch.accelerator.set_device_index(device)
             torch.accelerator.set_stream(dice.choice(world.streams[device]))
         if chance < 0.004:
@@ -112,9 +99,9 @@ class Actor:
         elif chance < 0.008:
             gc.collect(dice.choices((0, 1, 2), (6, 3, 1))[0])
         elif chance < 0.04 and self._may_inject:
-            fake_device.fail(dice.choice(FAILURES), after=dice.randrange(20))
+            world.device.disturb(dice)
         elif chance < 0.05:
-            fake_device.set_copy_cost(latency=dice.choice((0.0, 0.0, 2e-5, 2e-4)))
+            world.device.slow_down(dice)
         elif chance < 0.12:
             self._check_limits()
         if world.mailbox and dice.random() < 0.2:
@@ -186,7 +173,7 @@ class Actor:
         kind = dice.random()
         if kind < 0.1:
             return Leaf(source.view(source.bases["cpu"]), source.on_cpu, source.on_device)
-        device = dice.choice(DEVICES)
+        device = dice.choice(world.device.names)
         if kind < 0.5:
             return Leaf(source.view(source.bases[device]), source.on_device, source.on_device)
         return self._fresh(source, device)
@@ -254,5 +241,5 @@ class Actor:
         self._check_nothing_is_behind()
 
     def _check_nothing_is_behind(self) -> None:
-        small = [self._world.sources[0].bases[device] for device in DEVICES]
+        small = [self._world.sources[0].bases[device] for device in self._world.device.names]
         self._world.bridges["roomy"].to_numpy(small)

@@ -9,17 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
-import fake_device
 import torch
 from helpers import PATIENCE
 
 import torch_np_bridge as tnb
 
 from .actor import FLYING, Actor
-from .resources import Heap, Resources
-from .world import DEVICES, World, make_bridges, make_streams, make_world
+from .device import Device
+from .resources import Heap, differences, resources
+from .world import World, make_bridges, make_streams, make_world
 
 THREADS = 4
 # Events of all actors' copies at once, with room for those of rings, of short-lived bridges and of freed memory.
@@ -43,19 +43,19 @@ class Summary:
     heaps: list[dict[str, int]]  # after the first round and after the last
 
 
-def _start(streams: dict[int, list[torch.Stream]]) -> None:
+def _start(device: Device, streams: dict[int, list[torch.Stream]]) -> None:
     for index, of_device in streams.items():
         for stream in of_device:
             with stream:
-                torch.zeros(1, device=DEVICES[index])
+                torch.zeros(1, device=device.names[index])
         torch.accelerator.synchronize(index)
 
 
-def _warm_up(bridges: dict[str, tnb.Bridge]) -> None:
+def _warm_up(device: Device, bridges: dict[str, tnb.Bridge]) -> None:
     """Start every worker, and have as many events as will ever be in use at once."""
-    for device in DEVICES:
-        source = torch.zeros(1, device=device)
-        with fake_device.hold(torch.accelerator.current_stream(device)):
+    for name in device.names:
+        source = torch.zeros(1, device=name)
+        with device.hold(torch.accelerator.current_stream(name)):
             transfers = [bridges["roomy"].to_numpy_async(source) for _ in range(EVENTS)]
             for bridge in bridges.values():
                 bridge.to_numpy_async(source)
@@ -63,20 +63,19 @@ def _warm_up(bridges: dict[str, tnb.Bridge]) -> None:
             transfer.result()
 
 
-def _settled(bridges: dict[str, tnb.Bridge], before: Resources | None) -> list[str]:
+def _settled(device: Device, bridges: dict[str, tnb.Bridge], before: dict[str, int] | None) -> list[str]:
     """What is still held, or different from before, once everything had time to end."""
-    fake_device.clear_failures()
-    fake_device.set_copy_cost()
+    device.calm()
     deadline = time.monotonic() + PATIENCE
     while True:
         gc.collect()
-        for index in range(len(DEVICES)):
+        for index in range(len(device.names)):
             torch.accelerator.synchronize(index)
         for bridge in bridges.values():
             bridge.trim()
         left = [f"bridge {name}: {bridge.stats()}" for name, bridge in bridges.items() if bridge.stats().held_bytes]
         if before is not None:
-            left += Resources.now().differences(before)
+            left += differences(before, resources(device))
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.01)
@@ -102,6 +101,7 @@ def _play(seed: str, world: World, transfers: int) -> None:
 
 def run(
     seed: int,
+    device: Device,
     *,
     transfers: int,
     per_round: int,
@@ -112,25 +112,26 @@ def run(
 
     Args:
         seed: decides all choices of every thread, though not how the threads interleave.
+        device: what they are made on.
         transfers: how many to make.
         per_round: how many of them between two counts.
         deadline: the `time.monotonic()` after which no round is begun.
         say: is told how each round went.
     """
     start = time.monotonic()
-    streams = make_streams()
-    _start(streams)
-    before = Resources.now()
+    streams = make_streams(device)
+    _start(device, streams)
+    before = resources(device)
     bridges = make_bridges()
-    _warm_up(bridges)
-    complaints = _settled(bridges, None)
-    warm = Resources.now()
-    created = fake_device.counters().event_creates
+    _warm_up(device, bridges)
+    complaints = _settled(device, bridges, None)
+    warm = resources(device)
+    created = device.events_created()
     outcomes: Counter[str] = Counter()
     wrong_bytes = done = 0
     heaps: list[tuple[int, Heap]] = []
     while done < transfers and not complaints and time.monotonic() < deadline:
-        world = make_world(random.Random(f"{seed}/{len(heaps)}"), bridges, streams)
+        world = make_world(random.Random(f"{seed}/{len(heaps)}"), device, bridges, streams)
         count = min(per_round, transfers - done)
         _play(f"{seed}/{len(heaps)}", world, count)
         done += count
@@ -138,7 +139,7 @@ def run(
         wrong_bytes += world.wrong_bytes
         complaints += world.complaints
         del world
-        complaints += [f"after round {len(heaps)}: {each}" for each in _settled(bridges, warm)]
+        complaints += [f"after round {len(heaps)}: {each}" for each in _settled(device, bridges, warm)]
         heaps.append((done, Heap.now()))
         say(f"{done} transfers, {time.monotonic() - start:.0f} s, {wrong_bytes} wrong bytes, {heaps[-1][1]}")
     for (first_done, first), (last_done, last) in itertools.pairwise([heaps[0], heaps[-1]]):
@@ -147,11 +148,12 @@ def run(
         bridge.close()
     bridges.clear()
     del bridge
-    created = fake_device.counters().event_creates - created
+    created = device.events_created() - created
     if created:
         complaints.append(f"expected no event to be created once all are there, got {created}")
     # Events stay with the copy stream of their device, for good.
-    complaints += [f"at the end: {each}" for each in _settled({}, replace(before, events=warm.events))]
+    kept = {kind: warm[kind] if kind == "events" else count for kind, count in before.items()}
+    complaints += [f"at the end: {each}" for each in _settled(device, {}, kept)]
     return Summary(
         seed=seed,
         transfers=done,
@@ -161,7 +163,7 @@ def run(
         complaints=complaints,
         outcomes=dict(sorted(outcomes.items())),
         events_created=created,
-        before=asdict(before),
-        after=asdict(Resources.now()),
+        before=before,
+        after=resources(device),
         heaps=[asdict(heap) | {"transfers": at} for at, heap in (heaps[0], heaps[-1])],
     )

@@ -11,10 +11,10 @@ import torch
 
 import torch_np_bridge as tnb
 
+from .device import Device
 from .sources import HUGE, LARGE, SMALL, Expected, Source, random_source
 
-DEVICES = ["fake:0", "fake:1"]
-STREAMS = 4  # a device, beside the default one: its whole pool, our copy stream too
+STREAMS = 4  # a device, beside the default one: the fake's whole pool, our copy stream too
 # Room for all; for the ring and for little else; for less than a ring; for nothing.
 LIMITS: dict[str, int | str] = {"roomy": "64MiB", "ring": "33MiB", "tight": "2MiB", "none": 0}
 COMPLAINTS = 20  # that are kept
@@ -33,6 +33,7 @@ class Item:
 class World:
     """Shared by the threads of one round."""
 
+    device: Device
     bridges: dict[str, tnb.Bridge]
     sources: list[Source]
     large: list[Source]
@@ -60,22 +61,25 @@ def make_bridges() -> dict[str, tnb.Bridge]:
     return {name: tnb.Bridge(engine="native", pinned_limit=limit) for name, limit in LIMITS.items()}
 
 
-def make_streams() -> dict[int, list[torch.Stream]]:
-    """The default stream of each device, and its pool."""
-    default = {index: [torch.accelerator.current_stream(index)] for index in range(len(DEVICES))}
+def make_streams(device: Device) -> dict[int, list[torch.Stream]]:
+    """The default stream of each device, and some of its pool."""
     return {
-        index: [*first, *(torch.Stream(DEVICES[index]) for _ in range(STREAMS))] for index, first in default.items()
+        index: [torch.accelerator.current_stream(index), *(torch.Stream(name) for _ in range(STREAMS))]
+        for index, name in enumerate(device.names)
     }
 
 
-def make_world(dice: random.Random, bridges: dict[str, tnb.Bridge], streams: dict[int, list[torch.Stream]]) -> World:
+def make_world(
+    dice: random.Random, device: Device, bridges: dict[str, tnb.Bridge], streams: dict[int, list[torch.Stream]]
+) -> World:
     world = World(
+        device,
         bridges,
-        [random_source(dice, dice.choice(SMALL), DEVICES) for _ in range(150)],
-        [random_source(dice, dice.choice(LARGE), DEVICES) for _ in range(6)],
-        [random_source(dice, HUGE, DEVICES)],
+        [random_source(dice, dice.choice(SMALL), device.names) for _ in range(150)],
+        [random_source(dice, dice.choice(LARGE), device.names) for _ in range(6)],
+        [random_source(dice, HUGE, device.names)],
         streams,
     )
-    for index in range(len(DEVICES)):
+    for index in range(len(device.names)):
         torch.accelerator.synchronize(index)
     return world

@@ -17,6 +17,7 @@ FORMAT = 2
 NOISE = 0.02  # a ratio of medians that is this far above one is a loss, below it noise
 MIB = 1 << 20
 Unit = Literal["×", "µs", "ms", "%", "bytes", "GB/s", "exponent", ""]
+Rule = Literal["at most", "at least"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Bar:
 
     name: str
     value: float
-    rule: Literal["at most", "at least"]
+    rule: Rule
     limit: float
     unit: Unit
     spread: float | None = None
 
     @classmethod
-    def of(cls, name: str, figure: Figure, rule: Literal["at most", "at least"], limit: float) -> Self:
+    def of(cls, name: str, figure: Figure, rule: Rule, limit: float) -> Self:
         """The bar that a figure has to reach."""
         return cls(name, figure.value, rule, limit, figure.unit, figure.spread)
 
