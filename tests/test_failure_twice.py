@@ -51,7 +51,7 @@ CALLS = [("copy_d2h", 0), ("event_record", 1)]
 @pytest.fixture(params=["pooled", "ring", "plain"])
 def settled(request: pytest.FixtureRequest, native: EngineChoice, fake: ModuleType) -> Any:
     """A Bridge of each route, with everything prepared."""
-    limits = {"pooled": "64MiB", "ring": 16 << 20, "plain": 0}
+    limits: dict[str, int | str] = {"pooled": "64MiB", "ring": 16 << 20, "plain": 0}
     with tnb.Bridge(engine=native, pinned_limit=limits[request.param]) as bridge:
         if request.param == "ring":
             bridge.to_numpy_async(torch.zeros(LARGE, dtype=torch.int32, device="fake")).result()
