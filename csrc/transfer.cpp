@@ -18,7 +18,7 @@ Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo
     : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
 
 bool Flight::poll() {
-    if (!landed() && process_is_forked_child()) return true;
+    if (landed() || process_is_forked_child()) return true;  // without the lock: a child may find it held for good
     std::shared_ptr<c10::Event> completion;
     std::exception_ptr error;
     {
@@ -86,6 +86,7 @@ std::optional<std::size_t> Flight::mutated_leaf() {
 }
 
 bool Flight::has_event_or_ended() {
+    if (landed() || process_is_forked_child()) return true;  // as above
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (completion_ != nullptr) return true;
@@ -94,7 +95,8 @@ bool Flight::has_event_or_ended() {
 }
 
 void Flight::block(std::optional<c10::Stream> stream) {
-    if (!landed() && process_is_forked_child()) throw forked_child_error(device_.str());
+    if (landed()) return;  // as above
+    if (process_is_forked_child()) throw forked_child_error(device_.str());
     std::shared_ptr<c10::Event> completion;
     {
         const std::lock_guard<std::mutex> lock(mutex_);

@@ -185,6 +185,31 @@ for thread in threads: thread.join()
     assert_silent(run_script(PRELUDE + body))
 
 
+@allocated
+def test_a_fork_while_other_threads_ask_what_has_ended() -> None:
+    """They take a lock to do so, of one device's copies after the other's, and the child is not to wait for any."""
+    body = """
+import signal, threading
+leaves = [torch.ones(3, device=f"fake:{index}") for index in range(torch.accelerator.device_count())]
+transfer = tnb.to_numpy_async(leaves)
+transfer.result()
+going = True
+def ask():
+    while going:
+        transfer.done()
+threads = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
+for thread in threads: thread.start()
+def ended():
+    signal.alarm(30)  # else it would wait for good
+    assert transfer.done()
+for _ in range(60):
+    Child(ended).run()
+going = False
+for thread in threads: thread.join()
+"""
+    assert_silent(run_script(PRELUDE + body, FAKE_DEVICES="8"))
+
+
 @own
 def test_of_pages_of_our_own_only_what_is_in_use_is_inherited() -> None:
     """Idle slabs would be copied for each child, page by page. The next child finds what was idle at the first fork."""
