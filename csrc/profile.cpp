@@ -223,14 +223,16 @@ std::vector<std::shared_ptr<ProfiledCall>> Profile::calls() {
 std::shared_ptr<Profile> Profiling::start() {
     auto made = std::make_shared<Profile>();
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (profile_ != nullptr) return nullptr;
-    active_.store(true, std::memory_order_relaxed);
+    if (active()) return nullptr;
+    if (profile_ != nullptr) new std::shared_ptr<Profile>(std::move(profile_));  // it belongs to the parent
+    process_.store(getpid(), std::memory_order_relaxed);
     return profile_ = std::move(made);
 }
 
 void Profiling::stop() {
+    if (!active()) return;
     const std::lock_guard<std::mutex> lock(mutex_);
-    active_.store(false, std::memory_order_relaxed);
+    process_.store(0, std::memory_order_relaxed);
     profile_ = nullptr;
 }
 

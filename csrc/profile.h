@@ -2,6 +2,7 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/Event.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "process.h"
 #include "waiting.h"
 
 namespace tnb {
@@ -159,10 +161,14 @@ private:
     std::size_t settled_ = 0;  // of the calls, the first ones
 };
 
-// Whether an engine is profiled, and by what.
+// Whether an engine is profiled, and by what. Never a forked child by what it inherits: another thread may have had any
+// of the locks at the fork.
 class Profiling {
 public:
-    bool active() const noexcept { return active_.load(std::memory_order_relaxed); }
+    bool active() const noexcept {
+        const pid_t process = process_.load(std::memory_order_relaxed);
+        return process != 0 && process == getpid();
+    }
     // nullptr where it is not; that costs a load and a branch.
     std::shared_ptr<Profile> current() { return active() ? locked() : nullptr; }
     // nullptr where one is active already.
@@ -172,15 +178,16 @@ public:
 private:
     std::shared_ptr<Profile> locked();
 
-    std::atomic<bool> active_{false};
-    std::mutex mutex_;  // guards the pointer
+    std::atomic<pid_t> process_{0};  // that is profiled
+    std::mutex mutex_;               // guards the pointer
     std::shared_ptr<Profile> profile_;
 };
 
 // The time that a thread of the host spends in a scope because of a call, if that is profiled.
 class ProfiledWait {
 public:
-    explicit ProfiledWait(ProfiledCall* call) : call_(call) {
+    // A child waits for nothing of the call that it inherits.
+    explicit ProfiledWait(ProfiledCall* call) : call_(process_is_forked_child() ? nullptr : call) {
         if (call_ != nullptr) begin_ = Clock::now();
     }
     // A copy from a device that the thread makes by itself, and waits for.

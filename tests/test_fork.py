@@ -210,6 +210,28 @@ for thread in threads: thread.join()
     assert_silent(run_script(PRELUDE + body, FAKE_DEVICES="8"))
 
 
+@allocated
+def test_a_profile_of_the_parent_does_not_see_the_child() -> None:
+    """Another thread may have had one of its locks at the fork; the child may have one of its own."""
+    body = """
+with tnb.profile() as profile:
+    transfer = tnb.to_numpy_async(fill(1))
+    while not transfer.done(): pass
+    def convert():
+        assert (transfer.result() == 1).all()
+        tnb.to_numpy(torch.ones(3))
+        [call] = profile.calls
+        assert call.waits == (), call
+        with tnb.profile() as own:
+            tnb.to_numpy(torch.ones(3))
+        assert len(own.calls) == 1, own.calls
+    Child(convert).run()
+    tnb.to_numpy(torch.ones(3))
+assert len(profile.calls) == 2, profile.calls
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
 @own
 def test_of_pages_of_our_own_only_what_is_in_use_is_inherited() -> None:
     """Idle slabs would be copied for each child, page by page. The next child finds what was idle at the first fork."""
