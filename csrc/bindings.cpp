@@ -128,7 +128,7 @@ py::object empty(Engine& engine, const std::optional<c10::Device>& device, std::
 }
 
 void close(Engine& engine) {
-    const auto all = [&engine](auto slice) { return engine.wait_for_all(slice); };
+    const auto all = [&engine](auto slice, auto) { return engine.wait_for_all(slice); };
     if (!wait_in_slices(Clock::time_point::max(), all).has_value()) throw py::error_already_set();
 }
 

@@ -91,7 +91,7 @@ std::optional<bool> wait_until(Pending& pending, Clock::time_point deadline) {
     std::optional<at::RecordFunction> range;
     begin_range(range, "torch_np_bridge::wait", {});
     const ProfiledWait profiled(pending.profiled.get());
-    return wait_in_slices(deadline, [&pending](auto slice) { return pending.transfer.wait_until(slice); });
+    return wait_in_slices(deadline, [&pending](auto... slice) { return pending.transfer.wait_until(slice...); });
 }
 
 PyObject* wait(PyObject* object, PyObject* timeout) {
@@ -149,7 +149,7 @@ PyObject* block_stream(PyObject* object, PyObject* stream) {
     }
     return translating_errors([object, target]() -> PyObject* {
         Transfer& transfer = pending_at(object).transfer;
-        const auto events = [&transfer](auto slice) { return transfer.wait_for_events(slice); };
+        const auto events = [&transfer](auto... slice) { return transfer.wait_for_events(slice...); };
         if (!wait_in_slices(Clock::time_point::max(), events).has_value()) return nullptr;
         {
             const GilRelease release;

@@ -20,13 +20,14 @@ constexpr std::chrono::milliseconds signal_interval{50};
 // are the worker's own are made first: nobody else makes them.
 template <class Wait>
 std::optional<bool> wait_in_slices(Clock::time_point deadline, Wait&& wait) {
+    const auto begin = Clock::now();
     while (true) {
         const auto slice = std::min(deadline, Clock::now() + signal_interval);
         bool ended = false;
         {
             const GilRelease release;
             Worker::help();
-            ended = wait(slice);
+            ended = wait(slice, begin);
         }
         if (ended) return true;
         if (PyErr_CheckSignals() != 0) return std::nullopt;

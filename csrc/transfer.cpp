@@ -135,8 +135,8 @@ bool Transfer::over() const {
     return std::all_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->over(); });
 }
 
-bool Transfer::wait_until(Clock::time_point deadline) {
-    return tnb::wait_until(deadline, [this] { return done(); });
+bool Transfer::wait_until(Clock::time_point deadline, Clock::time_point begin) {
+    return tnb::wait_until(deadline, [this] { return done(); }, begin);
 }
 
 void Transfer::rethrow_error() {
@@ -152,10 +152,11 @@ std::optional<std::size_t> Transfer::mutated_leaf() {
     return std::nullopt;
 }
 
-bool Transfer::wait_for_events(Clock::time_point deadline) {
-    return tnb::wait_until(deadline, [this] {
+bool Transfer::wait_for_events(Clock::time_point deadline, Clock::time_point begin) {
+    const auto ready = [this] {
         return std::all_of(flights_.begin(), flights_.end(), [](const auto& it) { return it->has_event_or_ended(); });
-    });
+    };
+    return tnb::wait_until(deadline, ready, begin);
 }
 
 void Transfer::block(std::optional<c10::Stream> stream) {

@@ -109,12 +109,12 @@ public:
     // The same, and true too where a copy is known to have failed.
     bool over() const;
     // Waits, without spinning for long, until the copies have ended or `deadline` has come; whether they have ended.
-    bool wait_until(Clock::time_point deadline);
+    bool wait_until(Clock::time_point deadline, Clock::time_point begin = Clock::now());
     // The first error of the copies, once they have ended.
     void rethrow_error();
     std::optional<std::size_t> mutated_leaf();
     // Waits until all flights can be blocked for, or `deadline` has come; whether they can.
-    bool wait_for_events(Clock::time_point deadline);
+    bool wait_for_events(Clock::time_point deadline, Clock::time_point begin);
     void block(std::optional<c10::Stream> stream);
 
 private:

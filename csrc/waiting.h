@@ -15,6 +15,7 @@ using Clock = std::chrono::steady_clock;
 // was the end is seen at most; not so short that the questions keep a core, nor longer than what a batch of work takes.
 class Pauses {
 public:
+    explicit Pauses(Clock::time_point begin = Clock::now()) noexcept : begin_(begin) {}
     Clock::duration next() const noexcept {
         using std::chrono::microseconds;
         return std::clamp<Clock::duration>((Clock::now() - begin_) / 32, microseconds(10), microseconds(500));
@@ -22,7 +23,7 @@ public:
     void restart() noexcept { begin_ = Clock::now(); }
 
 private:
-    Clock::time_point begin_ = Clock::now();
+    Clock::time_point begin_;
 };
 
 // As long as one lives, sleeps of its thread end when they should. Linux lets them end some 50 µs late otherwise, which
@@ -41,12 +42,11 @@ private:
 };
 
 // Ask until `ended` says yes or the deadline has come; the last answer. A wait that is nearly over is not worth a
-// sleep, one that is not must leave the core to others.
+// sleep, one that is not must leave the core to others. One that goes on with another has begun when that did.
 template <class Condition>
-bool wait_until(Clock::time_point deadline, Condition&& ended) {
-    using std::chrono::microseconds;
-    const Clock::time_point polling_ends = Clock::now() + microseconds(50);
-    const Pauses pauses;
+bool wait_until(Clock::time_point deadline, Condition&& ended, Clock::time_point begin = Clock::now()) {
+    const Clock::time_point polling_ends = begin + std::chrono::microseconds(50);
+    const Pauses pauses(begin);
     std::optional<PunctualSleeps> punctual;
     while (!ended()) {
         const Clock::time_point now = Clock::now();

@@ -118,15 +118,15 @@ def test_a_loop_that_concatenates_its_results(native_bridge: tnb.Bridge, acceler
 def test_a_long_wait_does_not_spin(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     """Nor does it take a core from whoever computes: sglang#2089.
 
-    In each 50 ms it asks for 50 µs without a pause, some 500 times here and more on a faster machine; who never pauses
-    asks millions of times a second.
+    For 50 µs it asks without a pause, some 500 times here and more on a faster machine, then 2000 times a second in the
+    end; who begins anew at each look for signals asks 10,000 times, who never pauses millions of times.
     """
     with hold("fake"):
         transfer = native_bridge.to_numpy_async(torch.ones(3, device="fake"))
         fake.reset_counters()
         with pytest.raises(TimeoutError):
             transfer.result(timeout=1)
-        assert 0 < fake.counters().event_queries < 50_000
+        assert 0 < fake.counters().event_queries < 6_000
     assert transfer.result().tolist() == [1, 1, 1]
 
 
