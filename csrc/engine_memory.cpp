@@ -110,7 +110,8 @@ EngineStats Engine::stats() {
     stats.limit = limit_->budget->limit();
     if (process_is_forked_child()) return stats;
     for (const auto& pool : pools()) stats.pool += pool->stats();
-    stats.budget = limit_->budget->held();
+    // Another thread may have given memory back since: no pool held more than all did.
+    stats.budget = std::max(limit_->budget->held(), stats.pool.held_bytes);
     stats.transfers = transfers_.load(std::memory_order_relaxed);
     stats.bytes_copied = bytes_copied_.load(std::memory_order_relaxed);
     stats.leaves_unpooled = leaves_unpooled_.load(std::memory_order_relaxed);
