@@ -3,6 +3,8 @@
 #include <c10/core/StorageImpl.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "process.h"
@@ -23,6 +25,12 @@ bool with_gil(Function&& function) noexcept {
 }
 
 }  // namespace
+
+void let_process_end() {
+    if (!process_exits_elsewhere()) return;
+    const GilRelease release;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+}
 
 std::shared_ptr<void> keep_alive(PyObject* object) {
     Py_INCREF(object);

@@ -35,6 +35,10 @@ private:
     PyThreadState* state_;
 };
 
+// Once another thread ends the process: gives it time to, and this thread ends with it, silently. Not for good, since
+// the end may wait for this thread. Called with the GIL.
+void let_process_end();
+
 // Keeps a Python object alive, and is dropped by any thread, with or without the GIL. Made with the GIL.
 std::shared_ptr<void> keep_alive(PyObject* object);
 

@@ -107,9 +107,15 @@ PyObject* wait(PyObject* object, PyObject* timeout) {
     });
 }
 
+// A thread that is told what the end of the process did to its copy would print it into that end.
+void rethrow_error(Transfer& transfer) {
+    if (transfer.has_error()) let_process_end();
+    transfer.rethrow_error();
+}
+
 PyObject* arrays(PyObject* object, PyObject*) {
     return translating_errors([object] {
-        pending_at(object).transfer.rethrow_error();
+        rethrow_error(pending_at(object).transfer);
         Py_INCREF(pending_at(object).arrays);
         return pending_at(object).arrays;
     });
@@ -249,7 +255,7 @@ bool wait_for(PyObject* pending) {
 
 PyObject* unchanged_array(PyObject* pending) {
     Pending& ended = pending_at(pending);
-    ended.transfer.rethrow_error();
+    rethrow_error(ended.transfer);
     if (ended.transfer.mutated_leaf().has_value()) return nullptr;
     return new_reference(PyList_GET_ITEM(ended.arrays, 0)).release();
 }

@@ -7,6 +7,7 @@
 namespace tnb {
 namespace {
 std::atomic<bool> exiting{false};
+std::atomic<pthread_t> exiting_thread{};
 std::atomic<bool> forked_child{false};
 }  // namespace
 
@@ -14,7 +15,12 @@ bool process_is_exiting() noexcept {
     return exiting.load(std::memory_order_acquire);
 }
 
+bool process_exits_elsewhere() noexcept {
+    return process_is_exiting() && pthread_equal(exiting_thread.load(std::memory_order_relaxed), pthread_self()) == 0;
+}
+
 void note_process_exit() noexcept {
+    exiting_thread.store(pthread_self(), std::memory_order_relaxed);
     exiting.store(true, std::memory_order_release);
 }
 

@@ -9,6 +9,8 @@ namespace tnb {
 // device runtime may be gone before us.
 bool process_is_exiting() noexcept;
 void note_process_exit() noexcept;
+// Whether that is so, and by another thread than this one.
+bool process_exits_elsewhere() noexcept;
 // What to say then to who waits for a copy.
 std::runtime_error process_exit_error();
 

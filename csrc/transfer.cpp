@@ -139,6 +139,10 @@ bool Transfer::wait_until(Clock::time_point deadline, Clock::time_point begin) {
     return tnb::wait_until(deadline, [this] { return done(); }, begin);
 }
 
+bool Transfer::has_error() {
+    return std::any_of(flights_.begin(), flights_.end(), [](const auto& flight) { return flight->error() != nullptr; });
+}
+
 void Transfer::rethrow_error() {
     for (const auto& flight : flights_) {
         if (auto error = flight->error()) std::rethrow_exception(error);

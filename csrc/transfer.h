@@ -110,6 +110,7 @@ public:
     bool over() const;
     // Waits, without spinning for long, until the copies have ended or `deadline` has come; whether they have ended.
     bool wait_until(Clock::time_point deadline, Clock::time_point begin = Clock::now());
+    bool has_error();
     // The first error of the copies, once they have ended.
     void rethrow_error();
     std::optional<std::size_t> mutated_leaf();

@@ -97,6 +97,17 @@ def convert():
 threading.Thread(target=convert, daemon=True).start()
 started.wait()
 """,
+    "with a thread that waits for ordinary memory": """
+latch = fake_device.hold_copies()
+staged = tnb.Bridge(pinned_limit=0)
+transfer = staged.to_numpy_async(x)
+started = threading.Event()
+def wait():
+    started.set()
+    transfer.result()
+threading.Thread(target=wait, daemon=True).start()
+started.wait()
+""",
     "with a thread whose storage Python knows": """
 started = threading.Event()
 part = x[::2]
