@@ -42,7 +42,8 @@ def fail_twice(fake: ModuleType, bridge: tnb.Bridge, times: int = 1) -> None:
             failures = [failing.enter_context(fake.fail(call, after=after)) for call, after in CALLS]
             with pytest.raises(RuntimeError, match="injected failure"):
                 bridge.to_numpy_async(torch.zeros(SIZE, device="fake")).result()
-        assert [failure.delivered for failure in failures] == [1, 1]
+            # The worker tells of the first, then tries to find out when the device will have done with the copy.
+            wait_until(lambda: all(failure.delivered == 1 for failure in failures))  # noqa: B023
 
 
 CALLS = [("copy_d2h", 0), ("event_record", 1)]
@@ -71,8 +72,8 @@ def test_it_is_given_back_behind_the_next(fake: ModuleType, settled: tnb.Bridge,
     fail_twice(fake, settled, 3)
     torch.accelerator.synchronize()
     assert live(fake) >= before + 3 * 4 * SIZE  # nobody knows whether the device has done with it
-    assert (NEXT[later](settled, x) == 1).all()
-    wait_until(lambda: live(fake) == before)
+    # A worker may take a moment to leave what it used, and the first transfer may have begun before.
+    wait_until(lambda: (NEXT[later](settled, x) == 1).all() and live(fake) == before)
     wait_until(lambda: settled.stats().leased_bytes <= leased)  # of a ring that is made anew when it is needed
     assert events(fake) == made
 
@@ -81,9 +82,10 @@ def test_not_before_the_next_has_ended(fake: ModuleType, settled: tnb.Bridge) ->
     """Nor behind one that came before."""
     x = torch.ones(SIZE, device="fake")
     before = live(fake)
+    other = tnb.Bridge(engine="native")
     with fake.hold():
-        earlier = settled.to_numpy_async(x)
-    fail_twice(fake, settled)
+        earlier = other.to_numpy_async(x)
+        fail_twice(fake, settled)
     assert (earlier.result() == 1).all()
     torch.accelerator.synchronize()
     assert live(fake) >= before + 4 * SIZE
