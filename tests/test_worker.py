@@ -66,22 +66,27 @@ def test_a_second_drop_after_a_rest(warm: tnb.Bridge, fake: ModuleType) -> None:
         assert fake.counters().event_queries == queries
 
 
-def test_a_transfer_dropped_while_the_worker_looks(warm: tnb.Bridge, fake: ModuleType) -> None:
-    """It saw that fake:0 is idle, and wants the GIL for what it drops of fake:1, when one of fake:0 is dropped."""
+@pytest.mark.parametrize("idle", [0, 1])
+def test_a_transfer_dropped_while_the_worker_looks(warm: tnb.Bridge, fake: ModuleType, idle: int) -> None:
+    """It saw that one device is idle, and wants the GIL for what it drops of the other, when one of that is dropped.
+
+    Which of the two it looks at first is not for the test to say, so that each is the idle one once.
+    """
+    quiet, busy = (f"fake:{index}" for index in (idle, 1 - idle))
     before = live(fake)
     switch_interval = sys.getswitchinterval()
     for _ in range(20):  # until the two have met
-        known = [torch.ones(1, device="fake:1") for _ in range(1000)]
+        known = [torch.ones(1, device=busy) for _ in range(1000)]
         storages = [tensor.untyped_storage() for tensor in known]  # to let go of these takes the GIL
-        with fake.hold(torch.accelerator.current_stream(1)):
-            kept = [warm.to_numpy_async(ones("fake:1"))]
+        with fake.hold(torch.accelerator.current_stream(1 - idle)):
+            kept = [warm.to_numpy_async(ones(busy))]
             kept += [warm.to_numpy_async(tensor) for tensor in known]
-        torch.accelerator.synchronize(1)
-        late = ones("fake:0")
-        torch.accelerator.synchronize(0)
+        torch.accelerator.synchronize(1 - idle)
+        late = ones(quiet)
+        torch.accelerator.synchronize(idle)
         sys.setswitchinterval(1000)  # the GIL is this thread's until it gives it away
         try:
-            with fake.hold(torch.accelerator.current_stream(0)):
+            with fake.hold(torch.accelerator.current_stream(idle)):
                 start = live(fake)
                 kept.pop()
                 deadline = time.monotonic() + PATIENCE
@@ -90,12 +95,12 @@ def test_a_transfer_dropped_while_the_worker_looks(warm: tnb.Bridge, fake: Modul
                 sys.setswitchinterval(1e-6)  # from here on they take turns
                 dropped = warm.to_numpy_async(late)
                 del late, dropped
-                asked = fake.counters(1).event_queries
+                asked = fake.counters(1 - idle).event_queries
         finally:
             sys.setswitchinterval(switch_interval)
         del known, storages
         wait_until(lambda: live(fake) == before)
-        if fake.counters(1).event_queries > asked:
+        if fake.counters(1 - idle).event_queries > asked:
             break
 
 
