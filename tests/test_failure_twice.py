@@ -21,7 +21,7 @@ SIZE = 3000
 LARGE = (16 << 20) // 4 + 1  # int32: more than fits beside a ring
 NEXT: dict[str, Callable[[tnb.Bridge, torch.Tensor], Any]] = {
     "a transfer of the same bridge": lambda bridge, x: bridge.to_numpy_async(x).result(),
-    "one in ordinary memory": lambda bridge, x: tnb.Bridge(pinned_limit=0).to_numpy_async(x).result(),
+    "one in ordinary memory": lambda bridge, x: tnb.Bridge(engine="native", pinned_limit=0).to_numpy_async(x).result(),
 }
 
 
