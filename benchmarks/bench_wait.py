@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from time import perf_counter, thread_time
 from types import ModuleType
-from typing import Any
 
 import harness
 import torch
@@ -25,7 +24,6 @@ LONG = 0.1
 COPY_SECONDS = (0.001, 0.01, LONG)
 LATE_LIMIT = 1.05  # a pause is at most 1/32 of what was waited
 SLEEPING, SPINNING = "result()", "asking without a pause"
-Transfer = Any
 
 
 def main() -> int:
@@ -60,7 +58,7 @@ def measure(fake: ModuleType, device: torch.device, quick: bool) -> Measured:
 
 
 def waited(
-    bridge: tnb.Bridge, source: torch.Tensor, wait: Callable[[Transfer], object], busy: list[float]
+    bridge: tnb.Bridge, source: torch.Tensor, wait: Callable[[tnb.Transfer], object], busy: list[float]
 ) -> Callable[[], float]:
     """Seconds from the submission until the wait is over; what the thread was busy of them is added to ``busy``."""
 
@@ -77,7 +75,7 @@ def waited(
     return run
 
 
-def spin(transfer: Transfer) -> None:
+def spin(transfer: tnb.Transfer) -> None:
     """Ask until the answer is yes."""
     while not transfer.done():
         pass

@@ -81,7 +81,9 @@ def test_a_module_that_was_deleted_is_in_no_later_build(tree: Path) -> None:
     assert not list(tree.glob("build/python/lib*/torch_np_bridge/gone.py"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the platform is named before the compiler")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason=f"expected Linux, got {sys.platform}, which is named before the compiler"
+)
 @pytest.mark.parametrize("native", ["auto", "1"])
 def test_without_a_compiler_auto_falls_back_with_a_sentence_and_1_fails_with_it(tree: Path, native: str) -> None:
     empty = tree / "empty"

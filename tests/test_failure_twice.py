@@ -18,6 +18,7 @@ import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
 
 SIZE = 3000
+CALLS = [("copy_d2h", 0), ("event_record", 1)]  # of a transfer, and after how many; the first record is the producer's
 LARGE = (16 << 20) // 4 + 1  # int32: more than fits beside a ring
 NEXT: dict[str, Callable[[tnb.Bridge, torch.Tensor], Any]] = {
     "a transfer of the same bridge": lambda bridge, x: bridge.to_numpy_async(x).result(),
@@ -36,7 +37,7 @@ def events(fake: ModuleType) -> int:
 
 
 def fail_twice(fake: ModuleType, bridge: tnb.Bridge, times: int = 1) -> None:
-    """Transfers of tensors of their own; the first record is the producer's."""
+    """Transfers of tensors of their own."""
     for _ in range(times):
         with ExitStack() as failing:
             failures = [failing.enter_context(fake.fail(call, after=after)) for call, after in CALLS]
@@ -44,9 +45,6 @@ def fail_twice(fake: ModuleType, bridge: tnb.Bridge, times: int = 1) -> None:
                 bridge.to_numpy_async(torch.zeros(SIZE, device="fake")).result()
             # The worker tells of the first, then tries to find out when the device will have done with the copy.
             wait_until(lambda: all(failure.delivered == 1 for failure in failures))  # noqa: B023
-
-
-CALLS = [("copy_d2h", 0), ("event_record", 1)]
 
 
 @pytest.fixture(params=["pooled", "ring", "plain"])

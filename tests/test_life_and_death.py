@@ -63,18 +63,20 @@ except RuntimeError: pass
 }
 
 
-# Under the Python engine such a thread is in the middle of a call of torch, whose affair that is.
-EXITS_WITH_THREADS = {
-    "with a thread that waits": """
-latch = fake_device.hold()
-transfer = tnb.to_numpy_async(x)
+WAITING = """
 started = threading.Event()
 def wait():
     started.set()
     transfer.result()
 threading.Thread(target=wait, daemon=True).start()
 started.wait()
-""",
+"""
+# Under the Python engine such a thread is in the middle of a call of torch, whose affair that is.
+EXITS_WITH_THREADS = {
+    "with a thread that waits": f"""
+latch = fake_device.hold()
+transfer = tnb.to_numpy_async(x)
+{WAITING}""",
     "with a thread that converts": """
 started = threading.Event()
 part = x[::2]  # slicing and flattening give the GIL away in other libraries, which end as they can
@@ -97,17 +99,11 @@ def convert():
 threading.Thread(target=convert, daemon=True).start()
 started.wait()
 """,
-    "with a thread that waits for ordinary memory": """
+    "with a thread that waits for ordinary memory": f"""
 latch = fake_device.hold_copies()
 staged = tnb.Bridge(pinned_limit=0)
 transfer = staged.to_numpy_async(x)
-started = threading.Event()
-def wait():
-    started.set()
-    transfer.result()
-threading.Thread(target=wait, daemon=True).start()
-started.wait()
-""",
+{WAITING}""",
     "with a thread whose storage Python knows": """
 started = threading.Event()
 part = x[::2]
