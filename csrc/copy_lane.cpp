@@ -92,8 +92,7 @@ void CopyLane::sweep() {
         unanswered.swap(unanswered_);
     }
     for (auto& flight : unanswered) {
-        flight->poll();
-        if (flight->landed()) continue;
+        if (flight->look() == Flight::Progress::landed) continue;
         const std::lock_guard<std::mutex> lock(mutex_);
         unanswered_.push_back(std::move(flight));
     }
@@ -108,7 +107,8 @@ bool CopyLane::sweep_oldest() {
         if (in_flight_.empty()) return false;
         oldest = in_flight_.front();
     }
-    if (!oldest->poll()) return false;
+    // Not whether it is over for its Transfer: one that failed while its event is still to come waits for that here.
+    if (oldest->look() == Flight::Progress::running) return false;
     const std::lock_guard<std::mutex> lock(mutex_);
     // Another thread may have swept it meanwhile.
     if (in_flight_.empty() || in_flight_.front() != oldest) return true;

@@ -18,29 +18,32 @@ Flight::Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo
     : device_(device), engine_(engine), completion_(std::move(completion)), cargo_(std::move(cargo)) {}
 
 bool Flight::poll() {
-    if (landed() || process_is_forked_child()) return true;  // without the lock: a child may find it held for good
+    return look() != Progress::running || over();
+}
+
+Flight::Progress Flight::look() {
+    if (landed()) return Progress::landed;
+    if (process_is_forked_child()) return Progress::unanswered;  // without the lock: it may be held for good
     std::shared_ptr<c10::Event> completion;
-    std::exception_ptr error;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (landed()) return true;
+        if (landed()) return Progress::landed;
         if (completion_ == nullptr && process_is_exiting() && error_ == nullptr) {
             error_ = std::make_exception_ptr(process_exit_error());
         }
-        if (completion_ == nullptr) return error_ != nullptr;
+        if (completion_ == nullptr) return error_ == nullptr ? Progress::running : Progress::unanswered;
         completion = completion_;
-        error = error_;
     }
     const RelaxedCapture relaxed(device_.type());  // for what is let go of, too
     try {
         const c10::DeviceGuard guard(device_);
-        if (!completion->query()) return error != nullptr;
+        if (!completion->query()) return Progress::running;
     } catch (...) {
         fail(std::current_exception());
-        return true;
+        return Progress::unanswered;
     }
     land();
-    return true;
+    return Progress::landed;
 }
 
 void Flight::land() {

@@ -58,7 +58,12 @@ public:
     // `completion` is recorded behind the copies.
     Flight(c10::Device device, std::shared_ptr<c10::Event> completion, Cargo cargo, const void* engine);
 
-    // Whether the copies have ended, well or not. The first to see the end releases what the flight holds.
+    // What the event says of the copies; none, or one that cannot be queried, gives no answer. The first to see that
+    // they have landed releases what the flight holds.
+    enum class Progress : std::uint8_t { running, landed, unanswered };
+    Progress look();
+    // The same as whoever waits wants to know it: whether they have ended, well or not. A flight that is known to have
+    // failed is over for its Transfer while they may still be running.
     bool poll();
     // The copies have ended: release what they used.
     void land();

@@ -51,6 +51,20 @@ def test_the_source_outlives_what_its_stream_does_next(native_bridge: tnb.Bridge
     assert (transfer.result() == 7).all()
 
 
+def test_what_failed_is_given_back_once_its_copy_has_ended(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
+    """Also where it had not when the worker looked first, and nothing is submitted any more."""
+    native_bridge.to_numpy(fill(0))
+    leased = native_bridge.stats().leased_bytes
+    with fake.hold_copies():
+        # The event behind the copy; the first record is the producer's. A second attempt at it succeeds.
+        with fake.fail("event_record", after=1), pytest.raises(RuntimeError, match="event_record failed"):
+            native_bridge.to_numpy_async(fill(1))
+        asked = fake.counters().event_queries
+        wait_until(lambda: fake.counters().event_queries > asked)
+        assert native_bridge.stats().leased_bytes >= leased + 4 * SIZE
+    wait_until(lambda: native_bridge.stats().leased_bytes == leased)
+
+
 def test_memory_of_other_allocators_is_kept_too(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     source = fake.foreign_tensor(torch.full((SIZE,), 7.0), "fake")
     with fake.hold():
