@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, Call, assert_same_array, torchs_answer
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,6 +55,7 @@ IDIOMS = [
     Idiom("x[0, 0].item()", False, "torch copies inside of it"),
     Idiom('x.to("cpu", torch.float64).numpy()', False, "a cast; torch makes it on the host"),
     Idiom("x.double().cpu().numpy()", True),
+    Idiom('x.to("cpu", None, False, True).numpy()', False, "`copy` by its position, which is not looked at"),
     Idiom('x.to("cpu", non_blocking=True)', False, "what that gives is not there yet, as ever"),
     Idiom("x.cpu(memory_format=torch.contiguous_format)", False, "another memory format than the tensor's own"),
     Idiom("torch.empty(4, 3).copy_(x)", False, "it has memory of its own"),
@@ -197,14 +200,10 @@ def test_nesting_and_other_modes(native_bridge: tnb.Bridge, native: EngineChoice
             seen.append(func)
             return func(*args, **(kwargs or {}))
 
-    class Dispatched(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return func(*args, **(kwargs or {}))
-
     x = source(accelerator)
     with tnb.Bridge(engine=native) as inner:
         before = native_bridge.stats().transfers
-        with native_bridge.accelerate(), Functions(), Dispatched():  # type: ignore[no-untyped-call]
+        with native_bridge.accelerate(), Functions():  # type: ignore[no-untyped-call]
             assert x.cpu()[3, 2] == 11
             assert torch.Tensor.cpu in seen
             assert native_bridge.stats().transfers == before + 1
@@ -252,6 +251,57 @@ def test_only_the_thread_that_entered(bridge: tnb.Bridge, accelerator: str) -> N
     assert bridge.stats().transfers == before
     asked.set()
     assert call.result() == before + 1
+
+
+def traced(x: torch.Tensor) -> Any:
+    return torch.jit.trace(lambda given: given.cpu() * 2, (x,), check_trace=False)  # type: ignore[no-untyped-call]
+
+
+def made_into_a_graph(x: torch.Tensor) -> Any:
+    return make_fx(lambda given: given.cpu() * 2)(x)
+
+
+def compiled(x: torch.Tensor) -> Any:
+    torch.compiler.reset()
+    function = torch.compile(lambda given: given.cpu() * 2, backend="eager", fullgraph=True)
+    function(x)
+    return function
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("follow", [traced, made_into_a_graph, compiled])
+def test_what_follows_the_operations_sees_the_copy(
+    bridge: tnb.Bridge, accelerator: str, follow: Callable[[torch.Tensor], Any]
+) -> None:
+    """Else it would have the values of its first tensor for constants."""
+    x = source(accelerator)
+    with bridge.accelerate():
+        function = follow(x)
+        assert torch.equal(function(x + 1), 2 * (x + 1).cpu())
+
+
+def test_a_mode_of_the_dispatcher_sees_the_copy(bridge: tnb.Bridge, accelerator: str) -> None:
+    seen: list[str] = []
+
+    class Dispatched(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    x = source(accelerator)
+    with bridge.accelerate(), Dispatched():
+        assert x.cpu()[3, 2] == 11
+    assert "aten._to_copy.default" in seen
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_forward_mode_is_torchs(bridge: tnb.Bridge, accelerator: str) -> None:
+    with bridge.accelerate(), forward_ad.dual_level():
+        x = forward_ad.make_dual(source(accelerator), torch.ones(4, 3, device=accelerator))
+        assert forward_ad.unpack_dual(x.cpu()).tangent.tolist() == [[1] * 3] * 4
+        before = bridge.stats().transfers
+        assert source(accelerator).cpu()[3, 2] == 11
+        assert bridge.stats().transfers == before + 1
 
 
 def test_compiled_functions_go_on(bridge: tnb.Bridge, accelerator: str) -> None:

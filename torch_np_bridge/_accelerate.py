@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from .dtypes import CARRIERS, NUMPY_DTYPES
@@ -29,11 +31,16 @@ class Accelerated(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         way = _WAYS.get(func)
-        if way is not None and type(args[0]) is torch.Tensor and not args[0].is_cpu:
+        if way is not None and type(args[0]) is torch.Tensor and not args[0].is_cpu and not _is_followed():
             answer = way(self._convert, *args, **kwargs)
             if answer is not NotImplemented:
                 return answer
         return func(*args, **kwargs)
+
+
+def _is_followed() -> bool:
+    """Whether somebody follows each operation, such as a trace: to it our copies would be constants."""
+    return is_dynamo_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _cpu(convert: Convert, tensor: torch.Tensor, memory_format: Any = None) -> Any:
@@ -43,7 +50,7 @@ def _cpu(convert: Convert, tensor: torch.Tensor, memory_format: Any = None) -> A
 def _to(convert: Convert, tensor: torch.Tensor, *args: Any, copy: bool = False, **kwargs: Any) -> Any:
     try:
         device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
-    except TypeError:  # a form that it does not know
+    except (TypeError, RuntimeError):  # a form that it does not know
         return NotImplemented
     plain = dtype in (None, tensor.dtype) and not non_blocking and memory_format in _PRESERVE
     if device is None or device.type != "cpu" or not plain:
@@ -63,7 +70,7 @@ _WAYS: dict[Any, Way] = {torch.Tensor.cpu: _cpu, torch.Tensor.to: _to, torch.Ten
 
 def _on_host(convert: Convert, tensor: torch.Tensor) -> Any:
     """A tensor on the CPU over the array; ``NotImplemented`` where only torch's own has all that it is to have."""
-    in_graph = tensor.requires_grad and torch.is_grad_enabled()
+    in_graph = (tensor.requires_grad and torch.is_grad_enabled()) or unpack_dual(tensor).tangent is not None
     lazy = tensor.is_conj() or tensor.is_neg()
     if in_graph or lazy or tensor.numel() == 0:
         return NotImplemented
