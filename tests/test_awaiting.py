@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import threading
+import weakref
 from typing import Any
 
+import optree
 import pytest
 import torch
 from helpers import PATIENCE, Call, hold, wait_until
@@ -43,6 +46,53 @@ def test_a_future_has_the_error(native_bridge: tnb.Bridge, accelerator: str) -> 
         future = native_bridge.to_numpy_async([x]).future()
         x += 1
     assert isinstance(future.exception(PATIENCE), tnb.SourceMutatedError)
+
+
+def test_a_future_that_failed_keeps_nothing(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """The error knows the frame that settled the future, which has to know neither any more."""
+
+    def fail() -> weakref.ref[concurrent.futures.Future[Any]]:
+        x = ones(accelerator)
+        with hold(accelerator):
+            future = native_bridge.to_numpy_async([x]).future()
+            x += 1
+        assert isinstance(future.exception(PATIENCE), tnb.SourceMutatedError)
+        return weakref.ref(future)
+
+    gc.collect()
+    gc.disable()
+    try:
+        future = fail()
+        wait_until(lambda: future() is None)
+        assert native_bridge.stats().leased_bytes == 0
+    finally:
+        gc.enable()
+
+
+class Leaving:
+    """A container that ends the process when it is made again, as far as it can."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_future_ends_whatever_is_raised(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    def make(_: Any, leaves: Any) -> Any:
+        raise SystemExit(3)
+
+    node: Any = Leaving
+    optree.register_pytree_node(node, lambda it: ((it.value,), None), make, namespace="torch_np_bridge")
+    try:
+        with hold(accelerator):
+            future = native_bridge.to_numpy_async(Leaving(ones(accelerator))).future()
+        assert isinstance(future.exception(PATIENCE), SystemExit)
+        native_bridge.close()
+        with pytest.raises(SystemExit), tnb.Bridge(engine="native") as another:
+            transfer = another.to_numpy_async(Leaving(ones("cpu")))
+            transfer.future()
+    finally:
+        optree.unregister_pytree_node(node, namespace="torch_np_bridge")
 
 
 # Awaiting

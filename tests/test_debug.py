@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from conftest import require
-from helpers import run_script
+from helpers import ROOT, run_script
 
+from torch_np_bridge._debug import line_of_user
 from torch_np_bridge.config import EngineChoice, read_settings
 
 PRELUDE = """
@@ -75,11 +78,22 @@ tnb.to_numpy(ones(3))
 bridge = tnb.Bridge()
 bridge.to_numpy_async(ones(3))
 tnb.stats()
+transfer = tnb.to_numpy_async(ones(3), out=np.empty(3, np.float32))
+while not transfer.done(): pass
+del transfer
 """
     assert said(script).splitlines() == [
         f"<string>:{line}: expected somebody to wait for the Transfer, and it was dropped; keep it" for line in (8, 14)
     ]
     assert said(script, debug="0") == ""
+
+
+def test_code_beside_the_package_is_the_users() -> None:
+    """A file of theirs may lie beside it, and begin with its name."""
+    path = str(ROOT / "torch_np_bridge_of_mine.py")
+    names: dict[str, Any] = {"line_of_user": line_of_user}
+    exec(compile("line = line_of_user()", path, "exec"), names)
+    assert names["line"] == f"{path}:1"
 
 
 def test_a_source_that_was_changed() -> None:

@@ -232,6 +232,23 @@ assert len(profile.calls) == 2, profile.calls
     assert_silent(run_script(PRELUDE + body))
 
 
+def test_a_child_of_a_profiled_python_engine_has_a_profile_of_its_own() -> None:
+    body = """
+bridge = tnb.Bridge(engine="python")
+with bridge.profile() as profile:
+    bridge.to_numpy(torch.ones(3))
+    def convert():
+        bridge.to_numpy(torch.ones(3))
+        [call] = profile.calls
+        with bridge.profile() as own:
+            bridge.to_numpy(torch.ones(3))
+        assert len(own.calls) == 1, own.calls
+    Child(convert).run()
+assert len(profile.calls) == 1, profile.calls
+"""
+    assert_silent(run_script(PRELUDE + body))
+
+
 @own
 def test_of_pages_of_our_own_only_what_is_in_use_is_inherited() -> None:
     """Idle slabs would be copied for each child, page by page. The next child finds what was idle at the first fork."""

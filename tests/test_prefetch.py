@@ -122,6 +122,12 @@ def test_length(bridge: tnb.Bridge, device: str) -> None:
         len(bridge.prefetch_to_host(batches(device, 1)))
 
 
+def test_it_is_true_whatever_its_length(bridge: tnb.Bridge, device: str) -> None:
+    """As other iterators are: `if batches:` asks for no length."""
+    assert bridge.prefetch_to_host(batches(device, 1))
+    assert bridge.prefetch_to_host([])
+
+
 def test_inference_mode(bridge: tnb.Bridge, device: str) -> None:
     @torch.inference_mode()
     def produce() -> Iterator[torch.Tensor]:

@@ -16,6 +16,8 @@ from commands import run_python
 from helpers import ROOT, Call, hold, run_script, wait_until
 
 import torch_np_bridge as tnb
+from torch_np_bridge import _python_engine as python_engine
+from torch_np_bridge._recording import HostRecording
 from torch_np_bridge.config import EngineChoice
 
 SIZE = 1000
@@ -148,6 +150,22 @@ def test_one_at_a_time(bridge: tnb.Bridge) -> None:
     with bridge.profile() as again:
         bridge.to_numpy(torch.ones(1))
     assert (len(p.calls), len(again.calls)) == (1, 1)
+
+
+def test_of_two_that_begin_at_once_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread begins while the recording of the first one is made."""
+    engine = python_engine.PythonEngine()
+    others: list[Any] = []
+
+    class Made(HostRecording):
+        def __init__(self) -> None:
+            super().__init__()
+            monkeypatch.setattr(python_engine, "HostRecording", HostRecording)
+            others.append(engine.start_profile())
+
+    monkeypatch.setattr(python_engine, "HostRecording", Made)
+    assert engine.start_profile() is None
+    assert others == [engine._recording] != [None]
 
 
 def test_a_closed_bridge_has_none(engine: EngineChoice) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sys
 import weakref
 from collections import Counter
@@ -15,7 +16,7 @@ from .errors import SourceMutatedError
 from .transfer import Transfer
 from .trees import Structure
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent) + os.sep
 _SHOWN = 10  # lines of code, those whose arrays are largest
 _logger = logging.getLogger("torch_np_bridge")
 
@@ -81,6 +82,11 @@ class DebuggedTransfer(Transfer):
         self._line = line
         self._debugging = debugging
         self._asked = False
+
+    def done(self) -> bool:
+        ended = super().done()
+        self._asked = self._asked or ended
+        return ended
 
     def add_done_callback(self, fn: Any) -> None:
         self._asked = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -77,7 +78,7 @@ class PythonEngine:
         with _range():
             finished = self._submit(tensors, out, cast, fresh or snapshot)
         recording = self._recording  # another thread may stop it meanwhile
-        if recording is not None:
+        if recording is not None and recording.process == os.getpid():
             sizes: Counter[str] = Counter()
             for tensor, array in zip(tensors, finished._arrays, strict=False):
                 if not tensor.is_cpu:
@@ -123,10 +124,13 @@ class PythonEngine:
         return {"transfers": self._transfers, "unpooled_leaves": self._unpooled}
 
     def start_profile(self) -> Recording | None:
-        if self._recording is not None:
+        recording = HostRecording()
+        # Nothing is called from here on, so no other thread comes in between.
+        active = self._recording
+        if active is not None and active.process == recording.process:
             return None
-        self._recording = HostRecording()
-        return self._recording
+        self._recording = recording
+        return recording
 
     def stop_profile(self) -> None:
         self._recording = None

@@ -6,6 +6,7 @@ that passed between two moments of the host. The C++ engine gives plain tuples o
 
 from __future__ import annotations
 
+import os
 import threading
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -57,6 +58,7 @@ class HostRecording:
 
     def __init__(self) -> None:
         self.begin = perf_counter()
+        self.process = os.getpid()  # a forked child is not recorded
         self.calls: list[CallRow] = []
         self.threads: dict[int, int] = {}
 

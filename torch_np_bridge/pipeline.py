@@ -116,6 +116,10 @@ class HostIterator(_InOrder, Iterator[Any]):
         """That of the iterable; ``TypeError`` where it has none."""
         return len(self._source)  # type: ignore[arg-type]
 
+    def __bool__(self) -> bool:
+        """True, as that of any iterator, whatever its length."""
+        return True
+
     def close(self) -> None:
         """Let go of what was not given out, and close a generator."""
         with self._one_caller:

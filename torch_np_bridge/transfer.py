@@ -113,14 +113,21 @@ class Transfer:
         """
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
+        waiting = [future]
 
         def settle(transfer: Transfer) -> None:
+            settled = waiting.pop()
             try:
                 result = transfer.result()
-            except Exception as error:
-                future.set_exception(error)
+            except BaseException as error:  # as an executor does: else who waits would wait for good
+                settled.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
             else:
-                future.set_result(result)
+                settled.set_result(result)
+            finally:
+                # The error knows this frame: by way of its future it would keep itself and the arrays.
+                del settled
 
         self.add_done_callback(settle)
         return future
