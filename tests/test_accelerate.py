@@ -254,7 +254,7 @@ def test_only_the_thread_that_entered(bridge: tnb.Bridge, accelerator: str) -> N
 
 
 def traced(x: torch.Tensor) -> Any:
-    return torch.jit.trace(lambda given: given.cpu() * 2, (x,), check_trace=False)  # type: ignore[no-untyped-call]
+    return torch.jit.trace(lambda given: given.cpu() * 2, (x,), check_trace=False)
 
 
 def made_into_a_graph(x: torch.Tensor) -> Any:
@@ -289,7 +289,7 @@ def test_a_mode_of_the_dispatcher_sees_the_copy(bridge: tnb.Bridge, accelerator:
             return func(*args, **(kwargs or {}))
 
     x = source(accelerator)
-    with bridge.accelerate(), Dispatched():
+    with bridge.accelerate(), Dispatched():  # type: ignore[no-untyped-call]
         assert x.cpu()[3, 2] == 11
     assert "aten._to_copy.default" in seen
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,19 @@ def test_sets_of_spans() -> None:
         assert moments(minus(a, b)) == moments(a) - moments(b)
         assert moments(common(a, b)) == moments(a) & moments(b)
         assert length(common(a, b)) == len(moments(a) & moments(b))
+
+
+def test_a_short_span_beside_many() -> None:
+    class Counted(list[tuple[float, float]]):
+        looks = 0
+
+        def __getitem__(self, place: Any) -> Any:
+            self.looks += len(range(*place.indices(len(self)))) if isinstance(place, slice) else 1
+            return super().__getitem__(place)
+
+    many = Counted((begin, begin + 0.5) for begin in range(1000))
+    assert minus([(700, 701)], many) == [(700.5, 701)]
+    assert many.looks < 20
 
 
 def call(submitted: float, computed: float, started: float, ended: float, *waits: tuple[float, float]) -> Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 
 Spans = list[tuple[float, float]]
@@ -25,10 +26,11 @@ def minus(spans: Spans, taken: Spans) -> Spans:
     left: Spans = []
     index = 0
     for begin, end in spans:
-        while index < len(taken) and taken[index][1] <= begin:
-            index += 1
+        # Looked for by halves: one short span may be asked about beside very many.
+        index = bisect_right(taken, begin, lo=index, key=lambda other: other[1])
         at = begin
-        for other_begin, other_end in taken[index:]:
+        for place in range(index, len(taken)):
+            other_begin, other_end = taken[place]
             if other_begin >= end:
                 break
             if other_begin > at:
