@@ -203,7 +203,7 @@ def test_nesting_and_other_modes(native_bridge: tnb.Bridge, native: EngineChoice
     x = source(accelerator)
     with tnb.Bridge(engine=native) as inner:
         before = native_bridge.stats().transfers
-        with native_bridge.accelerate(), Functions():  # type: ignore[no-untyped-call]
+        with native_bridge.accelerate(), Functions():
             assert x.cpu()[3, 2] == 11
             assert torch.Tensor.cpu in seen
             assert native_bridge.stats().transfers == before + 1
