@@ -40,7 +40,8 @@ class Accelerated(TorchFunctionMode):
 
 def _is_followed() -> bool:
     """Whether somebody follows each operation, such as a trace: to it our copies would be constants."""
-    return is_dynamo_compiling() or torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0
+    traced = is_dynamo_compiling() or torch._C._get_tracing_state() is not None
+    return traced or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _cpu(convert: Convert, tensor: torch.Tensor, memory_format: Any = None) -> Any:
