@@ -236,6 +236,17 @@ def test_inference_tensors_have_no_counter(native_bridge: tnb.Bridge, accelerato
     assert (native_bridge.to_numpy_async(x).result() == 1).all()
 
 
+def test_a_change_through_data_counts_elsewhere(native_bridge: tnb.Bridge, accelerator: str) -> None:
+    """`x.data` has a counter of its own: nothing tells of it, and the copy has the one or the other."""
+    x = ones(accelerator)
+    with hold(accelerator):
+        transfer = native_bridge.to_numpy_async(x)
+        before = x._version
+        x.data.fill_(3)
+        assert x._version == before
+    assert transfer.exception() is None
+
+
 def test_cpu_views_are_shared_and_not_watched(bridge: tnb.Bridge) -> None:
     x = torch.ones(3)
     transfer = bridge.to_numpy_async(x)

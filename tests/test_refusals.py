@@ -154,6 +154,22 @@ def test_the_operations_of_a_subclass_are_not_asked(bridge: tnb.Bridge, copy: bo
     assert (got.ctypes.data == values.data_ptr()) is (copy is not True)
 
 
+class Overriding(torch.Tensor):
+    """Has methods of its own by the names of those that make an array."""
+
+    def _refuse(self, *args: Any, **options: Any) -> Any:
+        raise AssertionError("a method of a subclass was called")
+
+    detach = to = cpu = clone = resolve_conj = resolve_neg = contiguous = numpy = __array__ = _refuse
+
+
+@pytest.mark.parametrize("options", [{}, {"copy": True}, {"dtype": np.float64}], ids=str)
+def test_methods_of_a_subclass_are_not_called(bridge: tnb.Bridge, device: str, options: dict[str, Any]) -> None:
+    tensor = torch.arange(4.0, device=device).as_subclass(Overriding)
+    assert bridge.to_numpy([tensor], **options)[0].tolist() == [0, 1, 2, 3]
+    assert bridge.to_numpy_async(tensor, snapshot=True).result().tolist() == [0, 1, 2, 3]
+
+
 def test_the_words_for_a_subclass_do_not_ask_it(bridge: tnb.Bridge) -> None:
     loud = torch.view_as_complex(torch.ones(3, 2)).conj().as_subclass(Loud)
     Loud.asked.clear()

@@ -84,6 +84,34 @@ def test_what_does_not_match_is_named(bridge: tnb.Bridge, what: str) -> None:
     assert str(refused.value).startswith(words.replace("..", "expected the structure of the tree"))
 
 
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
+def test_keys_that_have_no_order(bridge: tnb.Bridge, kind: Any) -> None:
+    """Tensors: each is the same as itself only, and optree sorts the keys that it misses, to name them."""
+    first, second, other = torch.ones(2), torch.zeros(2), torch.zeros(2)
+    tree = [kind({first: A, second: [A]})]
+    out = [kind({second: [array()], first: array()})]
+    got = bridge.to_numpy(tree, out=out)[0]
+    assert list(map(id, got)) == [id(first), id(second)]
+    assert got[first] is out[0][first]
+    assert got[second][0] is out[0][second][0]
+    with pytest.raises(ValueError, match=r"^out\[0\]: expected the structure of the tree, .* the keys .*, got others"):
+        bridge.to_numpy(tree, out=[kind({first: array(), other: [array()]})])
+
+
+class Incomparable:
+    def __hash__(self) -> int:
+        return 7
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("of a key")
+
+
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
+def test_what_a_comparison_of_keys_raises(bridge: tnb.Bridge, kind: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"^of a key$"):
+        bridge.to_numpy([kind({Incomparable(): A})], out=[kind({Incomparable(): array()})])
+
+
 def test_a_list_with_other_attributes(bridge: tnb.Bridge) -> None:
     tree, out = Names([A]), Names([array()])
     tree.note = out.remark = array()  # type: ignore[attr-defined]

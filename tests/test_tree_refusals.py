@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import enum
 import functools
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import Call, run_script
-from test_trees import A, B, Output, Readings, equal
+from test_trees import A, B, Readings, equal
 
 import torch_np_bridge as tnb
 from torch_np_bridge import _classes
@@ -178,18 +177,6 @@ def test_many_threads_meet_a_class_at_once(bridge: tnb.Bridge) -> None:
 def test_keys_and_leaves_of_every_kind(bridge: tnb.Bridge, tree: Any) -> None:
     got = bridge.to_numpy(tree)
     assert got is tree if isinstance(tree, np.ndarray) else equal(got, tree)
-
-
-@pytest.mark.parametrize("kind", [dict, functools.partial(collections.defaultdict, list)], ids=["dict", "defaultdict"])
-def test_keys_that_cannot_be_sorted(bridge: tnb.Bridge, kind: Callable[..., Any]) -> None:
-    """The state of an optimizer has parameters for keys; optree sorts keys, and tensors have no order."""
-    keyed = kind({A: B, B: [A]})
-    words = r"expected keys that can be sorted, got a \S+ with others, tensors say; pass a collections\.OrderedDict"
-    with pytest.raises(TypeError, match=rf"^tree\[1\]\.hidden: {words}"):
-        bridge.to_numpy([A, Output(A, keyed)])
-    got = bridge.to_numpy([A, Output(A, collections.OrderedDict(keyed))])[1].hidden
-    assert list(map(id, got)) == [id(A), id(B)]
-    assert equal(list(got.values()), [B, [A]])
 
 
 def test_the_words_stand_in_one_line() -> None:

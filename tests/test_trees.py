@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import gc
 import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,6 +202,21 @@ def test_cpu_and_device_leaves_in_one_tree(bridge: tnb.Bridge, device: str) -> N
     assert got["here"].ctypes.data == A.data_ptr()
     assert got["rest"][1] is tree["rest"][1]
     assert equal([got["there"], got["rest"][0]], [B, C])
+
+
+@pytest.mark.parametrize("kind", [dict, functools.partial(collections.defaultdict, list), collections.OrderedDict])
+@pytest.mark.parametrize("inside", [lambda keyed: keyed, lambda keyed: [Output(A, keyed)]], ids=["plain", "in others"])
+def test_keys_may_be_tensors(
+    bridge: tnb.Bridge, device: str, kind: Callable[..., Any], inside: Callable[[Any], Any]
+) -> None:
+    """As in the state of an optimizer. Keys stay what they are, and need no order, which tensors do not have."""
+    first, second = (torch.nn.Parameter(torch.ones(2, device=device)) for _ in range(2))
+    keyed = kind({second: {"step": A.to(device)}, first: B.to(device)})
+    converted = bridge.to_numpy(inside(keyed))
+    got = converted if type(converted) is type(keyed) else converted[0].hidden
+    assert type(got) is type(keyed)
+    assert list(map(id, got)) == [id(second), id(first)]
+    assert equal(list(got.values()), [{"step": A}, B])
 
 
 def test_a_thousand_leaves(bridge: tnb.Bridge, device: str) -> None:

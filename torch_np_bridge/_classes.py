@@ -9,7 +9,6 @@ were flattened.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import os
 import threading
@@ -80,8 +79,10 @@ _BY_ATTRIBUTES = (
     collections.ChainMap,
 )
 
-# Dicts keep their insertion order; the setting belongs to our namespace only and lasts as long as the process.
-contextlib.ExitStack().enter_context(optree.dict_insertion_ordered(True, namespace=NAMESPACE))
+# Dicts are taken in their insertion order: keys need not have another, and those that are tensors have none. The
+# setting belongs to our namespace only, and ends with the reference to what made it.
+_insertion_order = optree.dict_insertion_ordered(True, namespace=NAMESPACE)
+_insertion_order.__enter__()
 
 
 class ContainerRefusedError(Exception):
@@ -96,8 +97,7 @@ def flatten(objects: Any) -> tuple[list[Any], TreeSpec]:
     """The leaves of the objects, ``None`` among them, and the structure of the list.
 
     Raises:
-        ContainerRefusedError: a container holds tensors and could not be made again with arrays, or is a dict with keys
-            that optree cannot sort.
+        ContainerRefusedError: a container holds tensors and could not be made again with arrays.
         RecursionError: an object has more than LEVELS levels, or a container contains itself.
         RuntimeError: a container was changed meanwhile.
     """
@@ -117,7 +117,6 @@ def flatten(objects: Any) -> tuple[list[Any], TreeSpec]:
         except (IndexError, RuntimeError) as error:
             if isinstance(error, RecursionError) or not _is_of_optree(error):
                 raise
-            _refuse_unsortable(objects)
             raise RuntimeError(
                 "expected a tree that stays as it is while it is walked, got one that was changed meanwhile; convert a "
                 "copy of its containers"
@@ -133,29 +132,6 @@ def _is_of_optree(error: Exception) -> bool:
     """Whether optree itself misses what was there a moment ago, and no function of a container that it called."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__")).partition(".")[0] == "optree"
-
-
-def _refuse_unsortable(objects: Any) -> None:
-    """Raises where optree fails at the keys of a dict: it sorts them, and tensors do not answer which comes first."""
-
-    def is_unsortable(obj: Any) -> bool:
-        if type(obj) not in (dict, collections.defaultdict):
-            return type(obj) not in _seen
-        keys: Any = dict.fromkeys(list(obj))  # which nobody else changes
-        try:
-            optree.tree_flatten(keys, none_is_leaf=True, namespace=NAMESPACE)
-        except RuntimeError:
-            return True
-        return False
-
-    try:
-        leaves, spec = optree.tree_flatten(objects, is_leaf=is_unsortable, none_is_leaf=True, namespace=NAMESPACE)
-    except (IndexError, RuntimeError):
-        return
-    for index, leaf in enumerate(leaves):
-        if type(leaf) in (dict, collections.defaultdict):
-            words = f"expected keys that can be sorted, got a {name_of(type(leaf))} with others, tensors say; "
-            raise ContainerRefusedError(spec, index, words + "pass a collections.OrderedDict of its items")
 
 
 def _raise_refusal(leaves: list[Any], spec: TreeSpec) -> None:

@@ -189,7 +189,7 @@ def _is_capturing(device: torch.device) -> bool:
 
 
 def _convert(tensor: torch.Tensor, cast: Casts | None, fresh: bool) -> Array:
-    source = tensor.detach()
+    source = torch.Tensor.detach(tensor)  # a plain tensor; a subclass may have methods of its own
     host = source.to(dtype_on_host(source, cast))
     host = host.cpu() if not host.is_cpu else host.clone() if fresh and host.dtype == source.dtype else host
     host = host.resolve_conj().resolve_neg()

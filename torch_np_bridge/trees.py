@@ -8,6 +8,7 @@ structure holds the containers that it describes, or their tensors.
 from __future__ import annotations
 
 import collections
+import traceback
 from typing import Any, Protocol
 
 import optree
@@ -104,7 +105,7 @@ class _Others:
         return list(rebuilt)
 
     def match(self, out: Any) -> list[Any]:
-        leaves: list[Any] = self.spec.flatten_up_to(out)
+        leaves = _parts(self.spec, out)
         return [leaves[position] for position in self.positions]
 
     def mismatch(self, out: list[Any]) -> tuple[int, optree.PyTreeAccessor, str]:
@@ -113,7 +114,7 @@ class _Others:
         while True:
             level: Any = spec.one_level()
             try:
-                parts = level.flatten_up_to(got)
+                parts = _parts(level, got)
             except ValueError:
                 return steps[0].entry, optree.PyTreeAccessor(steps[1:]), _difference(level, got)
             for child, part, step in zip(spec.children(), parts, level.accessors(), strict=True):
@@ -124,9 +125,21 @@ class _Others:
                 raise AssertionError("expected an object that does not match, got none")
 
 
+def _parts(spec: TreeSpec, got: Any) -> list[Any]:
+    """What ``got`` has in the places of the leaves of ``spec``; ``ValueError`` where it is another structure."""
+    try:
+        parts: list[Any] = spec.flatten_up_to(got)
+    except RuntimeError as error:
+        if len(list(traceback.walk_tb(error.__traceback__))) > 1:  # of a function that it called: a key's
+            raise
+        # optree sorts the keys that are missing, to name them, and those that are tensors have no order.
+        raise ValueError("expected the same keys, got others") from None
+    return parts
+
+
 def _matches(spec: TreeSpec, got: Any) -> bool:
     try:
-        spec.flatten_up_to(got)
+        _parts(spec, got)
     except ValueError:
         return False
     return True
