@@ -114,6 +114,32 @@ else:
     assert said(script) == ""
 
 
+def test_a_larger_tensor_that_was_changed() -> None:
+    """It proves nothing, so nothing is raised; a line is named once, and no change after the end or behind a wait."""
+    script = """
+buffer = torch.zeros(4, 3, device="fake")
+def step(row, change, **options):
+    with fake_device.hold():
+        transfer = tnb.to_numpy_async({"row": row}, **options)
+        change(transfer)
+    return transfer
+for _ in range(2):
+    assert step(buffer[1], lambda _: buffer[2].add_(1)).result()["row"].sum() == 0
+tnb.to_numpy_async(buffer[1]).result()
+step(buffer[1], lambda _: buffer[2].add_(1), snapshot=True).result()
+step(buffer[1], lambda transfer: (transfer.block_stream(), buffer[2].add_(1))).result()
+transfer = tnb.to_numpy_async(buffer[1])
+while not transfer.done(): pass
+buffer[2].add_(1)
+transfer.result()
+"""
+    assert said(script).splitlines() == [
+        "<string>:11: tree['row']: expected a part of a larger tensor that stays as it is until its copy was seen to "
+        "have ended, and the larger one was changed; if it was this part, call result() first or pass snapshot=True"
+    ]
+    assert said(script, debug="0") == ""
+
+
 def test_arrays_at_the_limit() -> None:
     script = """
 kept = [tnb.to_numpy(ones(1 << 18)) for _ in range(3)]

@@ -8,8 +8,11 @@ import os
 import sys
 import weakref
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from .engine import Array, Engine, Pending
 from .errors import SourceMutatedError
@@ -29,6 +32,31 @@ def line_of_user() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+class Part(NamedTuple):
+    """A source that is part of a larger storage: its neighbours have the same counter of changes."""
+
+    path: str
+    counted: weakref.ref[torch.Tensor]  # a tensor with that counter; who is debugged keeps what he would have kept
+    version: int
+
+    def changed(self) -> bool:
+        tensor = self.counted()
+        with torch._C.DisableTorchFunctionSubclass():
+            return tensor is not None and tensor._version != self.version
+
+
+def parts(tensors: Sequence[torch.Tensor], structure: Structure) -> list[Part]:
+    """Those sources whose changes, if they are any, nobody else reports."""
+    found = []
+    with torch._C.DisableTorchFunctionSubclass():  # a subclass need not know that it is asked
+        for index, tensor in enumerate(tensors):
+            if tensor.is_cpu or tensor.is_inference() or tensor.nbytes >= tensor.untyped_storage().nbytes():
+                continue
+            counted = tensor if tensor._base is None else tensor._base
+            found.append(Part(structure.path(index), weakref.ref(counted), counted._version))
+    return found
+
+
 class Debugging:
     """What a Bridge remembers of its calls while it is debugged: which arrays are alive, and where they come from."""
 
@@ -36,18 +64,31 @@ class Debugging:
         self._engine = engine
         self._unpooled = 0
         self._told: set[str] = set()
+        self._told_of_parts: set[str] = set()
         self._numbers = itertools.count()
         self._alive: dict[int, tuple[str, int, weakref.ref[Array]]] = {}
 
-    def transfer(self, pending: Pending, structure: Structure) -> Transfer:
-        """The Transfer of a call that was just submitted."""
+    def transfer(self, pending: Pending, structure: Structure, sources: Sequence[torch.Tensor]) -> Transfer:
+        """The Transfer of a call that was just submitted; its ``sources`` are those that are to stay as they are."""
         line = line_of_user()
         unpooled = self._engine.stats().get("unpooled_leaves", 0)
         if unpooled > self._unpooled and line not in self._told:
             self._told.add(line)
             _logger.warning("%s", self._at_the_limit(line))
         self._unpooled = unpooled
-        return DebuggedTransfer(pending, structure, line, self)
+        return DebuggedTransfer(pending, structure, line, self, parts(sources, structure))
+
+    def changed(self, line: str, part: Part) -> None:
+        """This source, or a neighbour of it, of a call at that line."""
+        if line in self._told_of_parts:
+            return
+        self._told_of_parts.add(line)
+        _logger.warning(
+            "%s: %s: expected a part of a larger tensor that stays as it is until its copy was seen to have ended, and "
+            "the larger one was changed; if it was this part, call result() first or pass snapshot=True",
+            line,
+            part.path,
+        )
 
     def made(self, line: str, arrays: list[Array]) -> None:
         """These were given out, from a call at that line."""
@@ -75,18 +116,29 @@ class Debugging:
 class DebuggedTransfer(Transfer):
     """A Transfer that knows where it was submitted, and whether anybody has asked for it."""
 
-    __slots__ = ("_asked", "_debugging", "_line")
+    __slots__ = ("_asked", "_debugging", "_line", "_parts")
 
-    def __init__(self, pending: Pending, structure: Structure, line: str, debugging: Debugging) -> None:
+    def __init__(
+        self, pending: Pending, structure: Structure, line: str, debugging: Debugging, parts: list[Part]
+    ) -> None:
         super().__init__(pending, structure)
         self._line = line
         self._debugging = debugging
         self._asked = False
+        self._parts = parts  # until the end was seen
 
     def done(self) -> bool:
         ended = super().done()
-        self._asked = self._asked or ended
+        if ended:
+            self._seen()
         return ended
+
+    def _seen(self) -> None:
+        self._asked = True
+        parts, self._parts = self._parts, []
+        for part in parts:
+            if part.changed():
+                self._debugging.changed(self._line, part)
 
     def add_done_callback(self, fn: Any) -> None:
         self._asked = True
@@ -95,10 +147,12 @@ class DebuggedTransfer(Transfer):
     def block_stream(self, stream: Any = None) -> None:
         self._asked = True
         super().block_stream(stream)
+        self._parts = []  # changes are safe from now on
 
     def _wait(self, timeout: float | None) -> None:
         self._asked = True
         super()._wait(timeout)
+        self._seen()
 
     def _assemble(self, arrays: list[Array]) -> Any:
         try:

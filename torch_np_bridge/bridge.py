@@ -182,7 +182,9 @@ class Bridge:
         except LeafRefusedError as refused:
             text = refused.words or refusals.describe(tensors[refused.index], cast)
             raise UnsupportedTensorError(f"{structure.path(refused.index)}: {text}") from None
-        return Transfer(pending, structure) if self._debugging is None else self._debugging.transfer(pending, structure)
+        if self._debugging is None:
+            return Transfer(pending, structure)
+        return self._debugging.transfer(pending, structure, [] if snapshot else tensors)
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
