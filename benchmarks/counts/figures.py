@@ -78,6 +78,7 @@ def bars(figures: Counts) -> list[Bar]:
     return [
         Bar("N7, instructions beside torch in Python", by_hand, "at most", 0.5, "×"),
         Bar("the range for torch's profiler, of one submission", share(workload.ONE, RANGE), "at most", 1.0, "%"),
+        Bar("the range for torch's profiler, of a result()", share(workload.READY, RANGE), "at most", 1.0, "%"),
         Bar("a profile that is not active, of one submission", share(workload.ONE, PROFILE), "at most", 1.0, "%"),
         Bar("a profile that is not active, of a result()", share(workload.READY, PROFILE), "at most", 1.0, "%"),
         Bar(f"walk, instructions a leaf, {MANY:,} beside {FEW}", a_leaf(workload.WALKS), "at most", 1.1, "×"),
