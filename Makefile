@@ -66,9 +66,11 @@ report: build ## README's table and picture and the tables of docs/benchmarks.md
 counts: build ## instructions, allocations and calls of the device, beside those recorded; ARGS=--record writes them; needs valgrind
 	PYTHONPATH=.:benchmarks:tests $(PY) -m counts $(ARGS)
 
-growth: build ## how a call grows with leaves, bytes, threads, devices and time: file, picture and page; MINUTES=60 of a steady loop
-	PYTHONPATH=.:benchmarks:tests $(PY) -m growth $(if $(MINUTES),--minutes $(MINUTES)) --json benchmarks/growth/measured.json; \
-	    missed=$$?; PYTHONPATH=.:benchmarks $(PY) -m growth.page && exit $$missed
+growth: build ## how a call grows with leaves, bytes, threads, devices and time: files, picture and page; MINUTES=60 of a steady loop
+	missed=0; export PYTHONPATH=.:benchmarks:tests; \
+	$(PY) -m growth --json benchmarks/growth/measured.json || missed=$$?; \
+	$(PY) -m growth.steady $(if $(MINUTES),--minutes $(MINUTES)) --json benchmarks/growth/steady.json || missed=$$?; \
+	$(PY) -m growth.page && exit $$missed
 
 docs: build ## build/docs/index.html: what is generated in docs, the code of each page run, the pages made; a warning is a failure
 	$(PY) scripts/timeline.py

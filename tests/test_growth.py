@@ -13,8 +13,7 @@ from conftest import require
 from helpers import ROOT
 
 pytest.importorskip("rich", reason="expected rich, which the benchmarks print with, found none; pip install rich")
-from growth import __main__ as growth
-from growth import page
+from growth import page, steady
 from growth.fit import exponent
 
 from torch_np_bridge.cli.bench.results import MIB, Figure, Report
@@ -25,10 +24,20 @@ ON_PATH = os.pathsep.join(str(ROOT / folder) for folder in (".", "benchmarks", "
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of a tiny run."""
+    return tiny("growth", tmp_path_factory.mktemp("growth") / "growth.json")
+
+
+@pytest.fixture(scope="module")
+def over_time(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """That of the steady loop, for a moment."""
+    return tiny("growth.steady", tmp_path_factory.mktemp("steady") / "steady.json")
+
+
+def tiny(module: str, file: Path) -> Report:
+    """What the program writes to the file."""
     require("native")
     require("fake")
-    file = tmp_path_factory.mktemp("growth") / "growth.json"
-    done = run_python("-m", "growth", "--quick", "--json", str(file), PYTHONPATH=ON_PATH)
+    done = run_python("-m", module, "--quick", "--json", str(file), PYTHONPATH=ON_PATH)
     assert done.returncode == 0, done.stdout + done.stderr
     return Report.read(file)
 
@@ -72,51 +81,55 @@ def an_hour(resident: float, page_locked: float = 0.0, created: int = 0) -> list
 )
 def test_a_loop_that_is_not_steady(grown: dict[str, Any], missed: set[str]) -> None:
     """A little more with each minute is told by bytes: its exponent is small."""
-    assert {bar.name for bar in growth.steady_bars(an_hour(**grown)) if not bar.met} == missed
+    assert {bar.name for bar in steady.bars(an_hour(**grown)) if not bar.met} == missed
 
 
 def test_a_quick_run(quick: Report) -> None:
     assert quick.quick
     assert quick.machine["simulated"] is True
     cases = {figure.case for figure in page.figures(quick)}
-    assert {case.split(",")[0] for case in cases} == {*page.PANELS, "steady"}
+    assert {case.split(",")[0] for case in cases} == set(page.PANELS)
     bars = page.only(quick).measured.bars
-    fitted = {bar.name for bar in bars}
-    assert fitted >= {case for case in cases if not case.startswith("steady")} - {"bytes, .cpu().numpy()"}
+    assert {bar.name for bar in bars} == cases - {"bytes, .cpu().numpy()"}
     assert all(np.isfinite(bar.value) for bar in bars)
 
 
-def test_the_picture(quick: Report, tmp_path: Path) -> None:
+def test_a_moment_of_the_loop(over_time: Report) -> None:
+    cases = {figure.case for figure in page.figures(over_time)}
+    assert cases == {steady.RATE, steady.RESIDENT, steady.PAGE_LOCKED, steady.CREATED}
+    assert {bar.name.removesuffix(", last less first") for bar in page.only(over_time).measured.bars} < cases
+
+
+def test_the_picture(quick: Report, over_time: Report, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="expected matplotlib, which draws the picture, found none")
-    page.draw(quick, tmp_path / "growth.svg")
+    page.draw(quick, over_time, tmp_path / "growth.svg")
     drawn = (tmp_path / "growth.svg").read_text()
-    for case in {figure.case for figure in page.figures(quick)} - {
-        "steady, events created",
-        "steady, transfers a second",
-    }:
+    for case in {figure.case for figure in page.figures(quick)} | {steady.RESIDENT, steady.PAGE_LOCKED}:
         assert case.split(", ", 1)[1] in drawn
 
 
-def test_the_section(quick: Report, tmp_path: Path) -> None:
+def test_the_section(quick: Report, over_time: Report, tmp_path: Path) -> None:
     text = page.PAGE.read_text()
-    measured = tmp_path / "growth.json"
-    assert "Not measured yet: `make growth`." in page.page(text, tmp_path, measured)
+    measured, loop = tmp_path / "growth.json", tmp_path / "steady.json"
     quick.write(measured)
-    shown = page.page(text, tmp_path, measured)
+    assert "Not measured yet: `make growth`." in page.page(text, tmp_path, measured, loop)
+    over_time.write(loop)
+    shown = page.page(text, tmp_path, measured, loop)
     assert "growth.svg" in shown
-    for bar in page.only(quick).measured.bars:
-        assert f"| {bar.name} | " in shown
+    for report in (quick, over_time):
+        for bar in page.only(report).measured.bars:
+            assert f"| {bar.name} | " in shown
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected the lines"):
-        page.page("# Performance", tmp_path, tmp_path / "none.json")
+        page.page("# Performance", tmp_path, tmp_path / "none.json", tmp_path / "none.json")
 
 
 def test_the_page_shows_the_results() -> None:
     """And there is a picture where there is a result."""
     done = run_python("-m", "growth.page", "--check", PYTHONPATH=ON_PATH)
     assert done.returncode == 0, done.stdout + done.stderr
-    measured = page.report(page.MEASURED)
-    assert page.PICTURE.exists() is (measured is not None)
-    assert measured is None or not measured.quick
+    reports = [page.report(page.MEASURED), page.report(page.STEADY)]
+    assert page.PICTURE.exists() is all(reports)
+    assert not any(report.quick for report in reports if report is not None)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from torch_np_bridge.cli.bench.results import Figure
+
 
 def exponent(work: Sequence[float], taken: Sequence[float], *, start: float = 0.0) -> float:
     """The slope of a line through the logarithms, of the points from ``start`` on."""
@@ -14,3 +16,9 @@ def exponent(work: Sequence[float], taken: Sequence[float], *, start: float = 0.
         raise ValueError(f"expected at least two points from {start:g} on, got {len(points)}")
     x, y = np.log(np.array(points)).T
     return float(np.polyfit(x, y, 1)[0])
+
+
+def axes(figures: Sequence[Figure], case: str) -> tuple[list[float], list[float]]:
+    """The amounts and the values of a case."""
+    chosen = [figure for figure in figures if figure.case == case]
+    return [float(figure.name) for figure in chosen], [figure.value for figure in chosen]

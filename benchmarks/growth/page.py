@@ -17,8 +17,11 @@ from report import table
 
 from torch_np_bridge.cli.bench.results import MIB, Entry, Figure, Report, about, text_of
 
+from . import steady
+from .fit import axes
+
 RESULTS = harness.ROOT / "benchmarks" / "results"
-MEASURED = Path(__file__).with_name("measured.json")
+MEASURED, STEADY = (Path(__file__).with_name(name) for name in ("measured.json", "steady.json"))
 PAGE = harness.ROOT / "docs" / "performance.md"
 PICTURE = PAGE.with_name("growth.svg")
 MARKS = "<!-- {}, by benchmarks/growth/page.py -->", "<!-- end -->"
@@ -31,15 +34,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit status 1 where the page is another")
     options = parser.parse_args()
     found = PAGE.read_text()
-    expected = page(found, RESULTS, MEASURED)
+    expected = page(found, RESULTS, MEASURED, STEADY)
     if options.check:
         if found != expected:
             print(f"expected {PAGE.name} to be what the results say, got another text; run: make docs")
         return int(found != expected)
     PAGE.write_text(expected)
-    grown = report(MEASURED)
-    if grown is not None:
-        draw(grown, PICTURE)
+    grown, over_time = report(MEASURED), report(STEADY)
+    if grown is not None and over_time is not None:
+        draw(grown, over_time, PICTURE)
     return 0
 
 
@@ -48,10 +51,11 @@ def report(file: Path) -> Report | None:
     return Report.read(file) if file.exists() else None
 
 
-def page(text: str, results: Path, measured: Path) -> str:
+def page(text: str, results: Path, measured: Path, over_time: Path) -> str:
     """The page, with what the results say between its marks."""
     expected = expectations(report(results / "bench_tree.json"), submission(results))
-    return between(between(text, "what to expect", expected), "growth", growth(report(measured)))
+    grown = growth(report(measured), report(over_time))
+    return between(between(text, "what to expect", expected), "growth", grown)
 
 
 def submission(results: Path) -> Report | None:
@@ -94,16 +98,28 @@ def expectations(tree: Report | None, submit: Report | None) -> str:
     )
 
 
-def growth(grown: Report | None) -> str:
-    """The picture and the exponents."""
-    if grown is None:
+def growth(grown: Report | None, over_time: Report | None) -> str:
+    """The picture and the exponents, then what stays as it is over time."""
+    if grown is None or over_time is None:
         return "Not measured yet: `make growth`."
+    picture = f"![What a call takes, by leaves, bytes, threads, devices and time]({PICTURE.name})"
+    parts = [
+        picture,
+        judged(grown, "exponent"),
+        facts(grown),
+        judged(over_time, "from first to last"),
+        facts(over_time),
+    ]
+    return "\n\n".join(parts)
+
+
+def judged(found: Report, heading: str) -> str:
+    """A row a bar."""
     rows = [
         [bar.name, text_of(bar.value, bar.unit), text_of(bar.limit, bar.unit), "" if bar.met else "more"]
-        for bar in only(grown).measured.bars
+        for bar in only(found).measured.bars
     ]
-    picture = f"![What a call takes, by leaves, bytes, threads, devices and time]({PICTURE.name})"
-    return "\n\n".join([picture, table(["", "exponent", "at most", ""], rows), facts(grown)])
+    return table(["", heading, "at most", ""], rows)
 
 
 def only(found: Report) -> Entry:
@@ -122,7 +138,7 @@ def facts(found: Report) -> str:
     return "\n".join(f"- {line}" for line in [*only(found).measured.notes, *about(found)])
 
 
-def draw(grown: Report, path: Path) -> None:
+def draw(grown: Report, steadied: Report, path: Path) -> None:
     """A panel a series, on white, so that it can be read on dark pages too."""
     import matplotlib
 
@@ -132,24 +148,24 @@ def draw(grown: Report, path: Path) -> None:
     with plt.rc_context(
         {"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
     ):
-        figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained", facecolor="white")
-        panels = list(axes.flat)
+        figure, grid = plt.subplots(2, 3, figsize=(12, 7), layout="constrained", facecolor="white")
+        panels = list(grid.flat)
         exponents = {bar.name: bar.value for bar in only(grown).measured.bars}
         for panel, name in zip(panels, PANELS, strict=False):
             for case in cases(grown, name):
                 fitted = f" ({exponents[case]:.2f})" if case in exponents else ""
                 label = case.removeprefix(f"{name}, ") + fitted
-                panel.loglog(*points(grown, case), marker="o", markersize=3, label=label)
+                panel.loglog(*axes(figures(grown), case), marker="o", markersize=3, label=label)
             panel.set(xlabel=name, ylabel="µs a call", title=f"by {name}")
             panel.legend(fontsize=7)
         over_time, rate = panels[len(PANELS) :]
-        for case in ("steady, resident", "steady, page-locked"):
-            seconds, taken = points(grown, case)
+        for case in (steady.RESIDENT, steady.PAGE_LOCKED):
+            seconds, taken = axes(figures(steadied), case)
             minutes = [second / 60 for second in seconds]
             over_time.plot(minutes, [value / MIB for value in taken], label=case.removeprefix("steady, "))
         over_time.set(xlabel="minutes", ylabel="MiB", title="memory of a steady loop", ylim=(0, None))
         over_time.legend(fontsize=7)
-        seconds, taken = points(grown, "steady, transfers a second")
+        seconds, taken = axes(figures(steadied), steady.RATE)
         rate.plot([second / 60 for second in seconds], taken)
         rate.set(xlabel="minutes", ylabel="transfers a second", title="its speed", ylim=(0, None))
         machine = grown.machine
@@ -164,12 +180,6 @@ def draw(grown: Report, path: Path) -> None:
 def cases(grown: Report, name: str) -> Sequence[str]:
     """The cases of a series, in their order."""
     return list(dict.fromkeys(row.case for row in figures(grown) if row.case.startswith(f"{name}, ")))
-
-
-def points(grown: Report, case: str) -> tuple[list[float], list[float]]:
-    """The amounts of work and what they take."""
-    rows = [row for row in figures(grown) if row.case == case]
-    return [float(row.name) for row in rows], [row.value for row in rows]
 
 
 if __name__ == "__main__":
