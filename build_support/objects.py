@@ -18,7 +18,10 @@ def discard_stale_objects(folder: Path, sources: Sequence[Path]) -> bool:
         Whether the folder was emptied.
     """
     record = folder / "sources.json"
-    known = json.loads(record.read_text()) if record.exists() else {}
+    try:
+        known = json.loads(record.read_text())
+    except (FileNotFoundError, ValueError):  # none yet, or half of one: a build was ended there
+        known = {}
     current = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sources}
     newest = max((path.stat().st_mtime_ns for path in folder.rglob("*.o")), default=0)
     changed = [path for path in sources if known.get(str(path)) != current[str(path)]]

@@ -40,9 +40,13 @@ def test_objects_stay_if_time_tells_what_changed(tmp_path: Path) -> None:
     assert built.exists()
 
 
-def test_objects_of_an_unknown_past_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [None, "", '{"half'])
+def test_objects_of_an_unknown_past_go(tmp_path: Path, record: str | None) -> None:
+    """Also where the build that made them was ended while it wrote what they are of."""
     source = make(tmp_path / "csrc" / "a.cpp", "one", seconds=1)
     built = make(tmp_path / "build" / "a.o", "object of what?", seconds=5)
+    if record is not None:
+        make(tmp_path / "build" / "sources.json", record, seconds=5)
     assert discard_stale_objects(tmp_path / "build", [source])
     assert not built.exists()
 

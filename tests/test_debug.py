@@ -123,8 +123,6 @@ def step(row, change, **options):
         transfer = tnb.to_numpy_async({"row": row}, **options)
         change(transfer)
     return transfer
-for _ in range(2):
-    assert step(buffer[1], lambda _: buffer[2].add_(1)).result()["row"].sum() == 0
 tnb.to_numpy_async(buffer[1]).result()
 step(buffer[1], lambda _: buffer[2].add_(1), snapshot=True).result()
 step(buffer[1], lambda transfer: (transfer.block_stream(), buffer[2].add_(1))).result()
@@ -132,6 +130,8 @@ transfer = tnb.to_numpy_async(buffer[1])
 while not transfer.done(): pass
 buffer[2].add_(1)
 transfer.result()
+for _ in range(2):
+    assert step(buffer[1], lambda _: buffer[2].add_(1)).result()["row"].sum() == 0
 """
     assert said(script).splitlines() == [
         "<string>:11: tree['row']: expected a part of a larger tensor that stays as it is until its copy was seen to "
