@@ -118,20 +118,24 @@ def test_a_larger_tensor_that_was_changed() -> None:
     """It proves nothing, so nothing is raised; a line is named once, and no change after the end or behind a wait."""
     script = """
 buffer = torch.zeros(4, 3, device="fake")
-def step(row, change, **options):
-    with fake_device.hold():
-        transfer = tnb.to_numpy_async({"row": row}, **options)
-        change(transfer)
-    return transfer
-tnb.to_numpy_async(buffer[1]).result()
-step(buffer[1], lambda _: buffer[2].add_(1), snapshot=True).result()
-step(buffer[1], lambda transfer: (transfer.block_stream(), buffer[2].add_(1))).result()
-transfer = tnb.to_numpy_async(buffer[1])
-while not transfer.done(): pass
-buffer[2].add_(1)
-transfer.result()
 for _ in range(2):
-    assert step(buffer[1], lambda _: buffer[2].add_(1)).result()["row"].sum() == 0
+    with fake_device.hold():
+        changed = tnb.to_numpy_async({"row": buffer[1]})
+        buffer[2].add_(1)
+    assert changed.result()["row"].sum() == 0
+with fake_device.hold():
+    copied = tnb.to_numpy_async(buffer[1], snapshot=True)
+    buffer[2].add_(1)
+copied.result()
+with fake_device.hold():
+    blocked = tnb.to_numpy_async(buffer[1])
+    blocked.block_stream()
+    buffer[2].add_(1)
+blocked.result()
+ended = tnb.to_numpy_async(buffer[1])
+while not ended.done(): pass
+buffer[2].add_(1)
+ended.result()
 """
     assert said(script).splitlines() == [
         "<string>:11: tree['row']: expected a part of a larger tensor that stays as it is until its copy was seen to "
