@@ -52,7 +52,7 @@ def test_the_source_outlives_what_its_stream_does_next(native_bridge: tnb.Bridge
 
 
 def test_what_failed_is_given_back_once_its_copy_has_ended(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
-    """Also where it had not when the worker looked first, and nothing is submitted any more."""
+    """Also where nothing is submitted any more: the worker goes on looking."""
     native_bridge.to_numpy(fill(0))
     leased = native_bridge.stats().leased_bytes
     with fake.hold_copies():
@@ -60,7 +60,7 @@ def test_what_failed_is_given_back_once_its_copy_has_ended(native_bridge: tnb.Br
         with fake.fail("event_record", after=1), pytest.raises(RuntimeError, match="event_record failed"):
             native_bridge.to_numpy_async(fill(1))
         asked = fake.counters().event_queries
-        wait_until(lambda: fake.counters().event_queries > asked)
+        wait_until(lambda: fake.counters().event_queries >= asked + 20)
         assert native_bridge.stats().leased_bytes >= leased + 4 * SIZE
     wait_until(lambda: native_bridge.stats().leased_bytes == leased)
 
