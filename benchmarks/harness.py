@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from torch_np_bridge.cli.bench import tables  # noqa: E402
-from torch_np_bridge.cli.bench.results import Entry, Measured, Report, describe, end  # noqa: E402
+from torch_np_bridge.cli.bench.results import Entry, Measured, Report, can_be_written, describe, end  # noqa: E402
 from torch_np_bridge.cli.bench.timing import QUICK, Plan  # noqa: E402
 from torch_np_bridge.cli.target import Target  # noqa: E402
 
@@ -78,8 +78,8 @@ def run(file: str, about: str, target: Callable[[], Target], measure: Callable[[
     parser.add_argument("--quick", action="store_true", help="tiny figures, which say nothing and are not judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured to this file")
     options = parser.parse_args()
-    if options.json is not None and not options.json.parent.is_dir():
-        parser.error(f"--json: expected a file in a folder that exists, got {options.json}")
+    if options.json is not None and not can_be_written(options.json):
+        parser.error(f"--json: expected a file that can be written, in a folder that exists, got {options.json}")
     chosen = target()
     facts = describe(chosen)
     measured = measure(options.quick)

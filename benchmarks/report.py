@@ -53,10 +53,18 @@ def read(files: Sequence[Path]) -> list[Report]:
     seen: dict[tuple[str, str], Path] = {}
     for file, report in zip(files, reports, strict=True):
         for entry in report.entries:
-            of = str(report.machine["device_name"]) if report.kind(entry) == "accelerator" else report.kind(entry)
-            if (other := seen.setdefault((entry.name, of), file)) is not file:
+            if (other := seen.setdefault((entry.name, _of(report, entry)), file)) is not file:
                 raise ValueError(f"expected {entry.name} of one device once, got it in {other.name} and {file.name}")
     return sorted(reports, key=_place)
+
+
+def _of(report: Report, entry: Entry) -> str:
+    """What it is of: a file of a GPU has figures of the CPU beside it, which is another one even if its name is not."""
+    kind, on_hardware = report.kind(entry), report.machine["device"] != "cpu" and not report.machine["simulated"]
+    if kind == "simulated":
+        return "simulated accelerator"
+    device = str(report.machine["device_name"])
+    return device if kind == "accelerator" else f"the CPU beside {device}" if on_hardware else "the CPU"
 
 
 def _place(report: Report) -> tuple[bool, bool, int]:
@@ -161,8 +169,9 @@ def section(report: Report, entry: Entry) -> str:
     figures = table(["case", "figure", "median", "interquartile range", "99th percentile", ""], rows)
     of_this = Report(report.machine, report.quick, [entry])
     notes = "\n".join(f"- {line}" for line in [*entry.measured.notes, *about(of_this)])
-    where = ", simulated accelerator" if report.kind(entry) == "simulated" else ""
-    return "\n\n".join([f"## {entry.name}{where}", entry.title, figures, notes])
+    of = _of(report, entry)
+    heading = f"## {entry.name}" if of == "the CPU" else f"## {entry.name}, {of}"
+    return "\n\n".join([heading, entry.title, figures, notes])
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

@@ -49,7 +49,7 @@ def test_a_file_in_no_folder_is_refused(tmp_path: Path) -> None:
     require("native")
     done = run_python(str(BENCHMARKS[0]), "--quick", "--json", str(tmp_path / "none" / "report.json"))
     assert done.returncode == 2
-    assert "expected a file in a folder that exists" in done.stderr
+    assert "expected a file that can be written, in a folder that exists" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,20 @@ def test_a_gpu_is_named_with_driver_torch_and_date(copy: Copy) -> None:
     assert heading < text.index("| N1: b") < text.index("simulated accelerator")
     row = "| N1: b, the worst of 2 cases | **1.500 ×, slower** | `other` | 0.100 × | 2026-12-24, torch 2.13.0 |"
     assert text.count(row) == 2
+
+
+def test_the_file_of_a_gpu_has_figures_of_the_cpu_beside_it(copy: Copy) -> None:
+    """They stand beside those of another file, though both processors have one name."""
+    text = readme(copy, made("N10", on="cpu", **SIMULATED), made("N10", on="cpu"), made("N1"))
+    assert text.count("| N10: b") == 2
+    page = (copy.root / "docs" / "benchmarks.md").read_text()
+    for heading in ("## N10\n", "## N10, the CPU beside a GPU\n", "## N1, a GPU\n"):
+        assert page.count(heading) == 1
+
+
+def test_a_measurement_of_one_cpu_stands_in_one_file(copy: Copy) -> None:
+    with pytest.raises(ValueError, match=r"expected N10 of one device once, got it in 0\.json and 1\.json"):
+        readme(copy, made("N10", on="cpu", **SIMULATED), made("N10", on="cpu", device="cpu", device_name="a processor"))
 
 
 def test_the_picture_keeps_what_is_simulated_apart() -> None:

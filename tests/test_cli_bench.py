@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch_np_bridge.__main__ import main
 from torch_np_bridge.cli.bench import baselines, command, others
 from torch_np_bridge.cli.bench.cases import n10_cpu_view, registry, single, trees
 from torch_np_bridge.cli.bench.controls import controls_of
-from torch_np_bridge.cli.bench.results import Figure, Measured, Report
+from torch_np_bridge.cli.bench.results import Figure, Measured, Report, can_be_written
 from torch_np_bridge.cli.bench.setting import Setting
 from torch_np_bridge.cli.bench.timing import QUICK
 from torch_np_bridge.cli.target import Target
@@ -112,9 +113,23 @@ def test_an_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_a_file_in_no_folder_is_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--quick", option, str(tmp_path / "none" / "file")]) == 2
-    assert f"{option}: expected a file in a folder that exists" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["none/file", "folder"])
+def test_a_file_that_cannot_be_written_is_refused(
+    option: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is measured, which takes minutes."""
+    (tmp_path / "folder").mkdir()
+    assert main(["bench", "--quick", option, str(tmp_path / name)]) == 2
+    assert f"{option}: expected a file that can be written, in a folder that exists" in capsys.readouterr().err
+
+
+def test_a_file_that_others_keep_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "report.json"
+    assert can_be_written(file)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert not can_be_written(file)
+    file.touch()
+    assert not can_be_written(file)
 
 
 def test_without_rich_it_says_what_to_install() -> None:

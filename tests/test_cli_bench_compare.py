@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from torch_np_bridge.__main__ import main
 from torch_np_bridge.cli.bench.comparison import compare
-from torch_np_bridge.cli.bench.results import Bar, Entry, Figure, Measured, Report
+from torch_np_bridge.cli.bench.results import FORMAT, Bar, Entry, Figure, Measured, Report
 from torch_np_bridge.cli.target import UsageError
 
 MACHINE: dict[str, Any] = {
@@ -120,6 +121,12 @@ def test_a_missing_case_is_said(status: Any, capsys: pytest.CaptureFixture[str])
     assert "Not in the first file: N1, case: time, mine / other" in capsys.readouterr().out
 
 
+def test_a_case_that_failed_is_said(status: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [ratio(0.5), ratio(0.5, case="another")]
+    assert status(report(both), replace(report(both[:1]), failed={"N2": "DifferentResultsError: others"})) == 0
+    assert "Failed in the second file: N2: DifferentResultsError: others\n" in capsys.readouterr().out
+
+
 def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(UsageError, match="a case in common"):
         compare(report([ratio(0.5)]), report([ratio(0.5, case="another")]))
@@ -138,6 +145,7 @@ def test_tiny_figures_are_refused() -> None:
         ("{", "that `bench --json` wrote"),
         ("[]", "format None"),
         (json.dumps({"format": 1}), "format 1; measure again"),
+        (json.dumps({"format": FORMAT}), "with less: KeyError('entries')"),
     ],
 )
 def test_what_is_no_report_is_refused(

@@ -144,6 +144,37 @@ ended.result()
     assert said(script, debug="0") == ""
 
 
+def test_what_the_engine_watches_is_no_part() -> None:
+    """A source with gaps may be all of its storage, an expanded one a part of it; one without items cannot change."""
+    script = """
+buffer, gaps = ones(2), torch.empty_strided((3,), (2,), device="fake")
+with fake_device.hold():
+    torn = tnb.to_numpy_async(gaps)
+    empty = tnb.to_numpy_async(buffer[:0])
+    part = tnb.to_numpy_async(buffer[:1].expand(4))
+    gaps.add_(1)
+    buffer.add_(1)
+try:
+    torn.result()
+except tnb.SourceMutatedError:
+    empty.result(), part.result()
+"""
+    [line] = said(script).splitlines()
+    assert line.startswith("<string>:12: tree: expected a part of a larger tensor")
+
+
+def test_the_python_engine_has_nothing_in_flight() -> None:
+    require("fake")
+    script = """
+buffer = torch.zeros(4, 3, device="fake")
+transfer = tnb.to_numpy_async(buffer[1])
+buffer.add_(1)
+assert transfer.result().sum() == 0
+"""
+    finished = run_script(PRELUDE + script, TORCH_NP_BRIDGE_DEBUG="1", TORCH_NP_BRIDGE_ENGINE="python")
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
 def test_arrays_at_the_limit() -> None:
     script = """
 kept = [tnb.to_numpy(ones(1 << 18)) for _ in range(3)]

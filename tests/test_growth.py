@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ def test_the_section(quick: Report, over_time: Report, tmp_path: Path) -> None:
     for report in (quick, over_time):
         for bar in page.only(report).measured.bars:
             assert f"| {bar.name} | " in shown
+
+
+def test_a_file_of_a_gpu_is_not_taken_for_the_simulated_one(tmp_path: Path) -> None:
+    committed = Report.read(page.RESULTS / "simulated.json")
+    committed.write(tmp_path / "simulated.json")
+    replace(committed, machine={**committed.machine, "simulated": False}).write(tmp_path / "a_gpu.json")
+    found = page.submission(tmp_path)
+    assert found is not None
+    assert found.machine == committed.machine
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:

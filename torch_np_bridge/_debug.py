@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ._python_engine import Finished
 from .engine import Array, Engine, Pending
 from .errors import SourceMutatedError
 from .transfer import Transfer
@@ -50,11 +51,17 @@ def parts(tensors: Sequence[torch.Tensor], structure: Structure) -> list[Part]:
     found = []
     with torch._C.DisableTorchFunctionSubclass():  # a subclass need not know that it is asked
         for index, tensor in enumerate(tensors):
-            if tensor.is_cpu or tensor.is_inference() or tensor.nbytes >= tensor.untyped_storage().nbytes():
+            if tensor.is_cpu or tensor.is_inference() or tensor.numel() == 0 or _is_whole(tensor):
                 continue
             counted = tensor if tensor._base is None else tensor._base
             found.append(Part(structure.path(index), weakref.ref(counted), counted._version))
     return found
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    """Whether it is all of its storage, as the engine sees it: from the first item to the last, gaps included."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.itemsize == tensor.untyped_storage().nbytes()
 
 
 class Debugging:
@@ -76,7 +83,9 @@ class Debugging:
             self._told.add(line)
             _logger.warning("%s", self._at_the_limit(line))
         self._unpooled = unpooled
-        return DebuggedTransfer(pending, structure, line, self, parts(sources, structure))
+        # The Python engine has nothing in flight, whoever asks later.
+        watched = [] if isinstance(pending, Finished) else parts(sources, structure)
+        return DebuggedTransfer(pending, structure, line, self, watched)
 
     def changed(self, line: str, part: Part) -> None:
         """This source, or a neighbour of it, of a call at that line."""

@@ -17,7 +17,7 @@ from .cases.registry import ALL, Case
 from .controls import controls_of
 from .memory import release_page_locked
 from .plot import draw
-from .results import Entry, Report, describe, end
+from .results import Entry, Report, can_be_written, describe, end
 from .setting import Setting
 from .timing import DifferentResultsError
 
@@ -78,8 +78,8 @@ def _compare(before: Path, after: Path) -> int:
 def _measure(options: argparse.Namespace) -> int:
     _require_rich()
     for option, file in (("--json", options.json), ("--plot", options.plot)):
-        if file is not None and not file.parent.is_dir():
-            raise UsageError(f"{option}: expected a file in a folder that exists, got {file}")
+        if file is not None and not can_be_written(file):
+            raise UsageError(f"{option}: expected a file that can be written, in a folder that exists, got {file}")
     from . import tables
 
     cases = [case for name, case in ALL.items() if name in (options.only or ALL)]

@@ -68,6 +68,7 @@ def compare(before: Report, after: Report) -> Comparison:
     for missing, where in (([key for key in first if key not in second], "the second"),
                            ([key for key in second if key not in first], "the first")):  # fmt: skip
         remarks += [f"Not in {where} file: {entry}, {case}: {name}" for entry, case, name in missing]
+    remarks += [f"Failed in the second file: {name}: {reason}" for name, reason in after.failed.items()]
     return Comparison(rows, remarks)
 
 

@@ -151,6 +151,13 @@ class Report:
         got = whole.get("format") if isinstance(whole, dict) else None
         if got != FORMAT:
             raise UsageError(f"expected a report of format {FORMAT}, got {file} with format {got}; measure again")
+        try:
+            return cls._of(whole)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"expected all of what `bench --json` writes, got {file} with less: {error!r}") from error
+
+    @classmethod
+    def _of(cls, whole: Mapping[str, Any]) -> Self:
         entries = [
             Entry(
                 entry["name"],
@@ -166,6 +173,13 @@ class Report:
         ]
         reasons = (whole[kind] for kind in ("skipped", "failed", "not_compared"))
         return cls(whole["machine"], whole["quick"], entries, *reasons)
+
+
+def can_be_written(file: Path) -> bool:
+    """Whether a file can be made or written anew: asked before what it is to keep is measured, for minutes."""
+    if file.exists():
+        return not file.is_dir() and os.access(file, os.W_OK)
+    return file.parent.is_dir() and os.access(file.parent, os.W_OK)
 
 
 def describe(target: Target) -> dict[str, Any]:
