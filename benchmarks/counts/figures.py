@@ -74,11 +74,12 @@ def bars(figures: Counts) -> list[Bar]:
     def a_leaf(names: dict[int, str]) -> float:
         return (figures[names[MANY]][OWN] / MANY) / (figures[names[FEW]][OWN] / FEW)
 
+    both = [figures[workload.ONE], figures[workload.READY]]
+    ranges = 100 * sum(case[RANGE] for case in both) / sum(case[INSTRUCTIONS] for case in both)
     by_hand = figures[workload.ONE][INSTRUCTIONS] / figures[workload.BY_HAND][INSTRUCTIONS]
     return [
         Bar("N7, instructions beside torch in Python", by_hand, "at most", 0.5, "×"),
-        Bar("the range for torch's profiler, of one submission", share(workload.ONE, RANGE), "at most", 1.0, "%"),
-        Bar("the range for torch's profiler, of a result()", share(workload.READY, RANGE), "at most", 1.0, "%"),
+        Bar("the ranges for torch's profiler, of one submission and its result()", ranges, "at most", 1.0, "%"),
         Bar("a profile that is not active, of one submission", share(workload.ONE, PROFILE), "at most", 1.0, "%"),
         Bar("a profile that is not active, of a result()", share(workload.READY, PROFILE), "at most", 1.0, "%"),
         Bar(f"walk, instructions a leaf, {MANY:,} beside {FEW}", a_leaf(workload.WALKS), "at most", 1.1, "×"),
