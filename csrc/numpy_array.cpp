@@ -60,10 +60,13 @@ PyObject* make_array(c10::ScalarType dtype, at::IntArrayRef sizes, at::IntArrayR
         PyErr_SetString(PyExc_SystemError, "a tensor whose dtype is not in the table came as far as its array");
         return nullptr;
     }
-    const auto itemsize = static_cast<npy_intp>(c10::elementSize(dtype));
+    const std::size_t itemsize = c10::elementSize(dtype);
     static_assert(max_dims <= NPY_MAXDIMS);
     npy_intp byte_strides[max_dims];
-    for (std::size_t dim = 0; dim < strides.size(); ++dim) byte_strides[dim] = strides[dim] * itemsize;
+    // Without a sign: a stride that no element is reached by may be any number, and wraps here as it does in torch.
+    for (std::size_t dim = 0; dim < strides.size(); ++dim) {
+        byte_strides[dim] = static_cast<npy_intp>(static_cast<std::size_t>(strides[dim]) * itemsize);
+    }
     Py_INCREF(descr);  // NewFromDescr takes a reference
     // Without data, as torch does it for tensors without elements, NumPy allocates: there is no memory to keep alive.
     PyObject* array =
