@@ -144,7 +144,14 @@ at::Tensor device_bytes(const CopyLane& lane, std::size_t bytes) {
 
 at::Tensor alias(const at::Tensor& source) {
     const BelowUserDispatch guard;
-    return source.alias();
+    at::Tensor same = source.alias();
+    const c10::Storage& storage = source.storage();
+    c10::DataPtr data(
+        const_cast<void*>(storage.data()), new c10::Storage(storage),
+        [](void* kept) { delete static_cast<c10::Storage*>(kept); }, storage.device());
+    const c10::Storage frozen(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(data), nullptr, false);
+    same.unsafeGetTensorImpl()->set_storage_keep_dtype(frozen);
+    return same;
 }
 
 at::Tensor snapshot(const at::Tensor& source, c10::ScalarType dtype) {

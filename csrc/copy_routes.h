@@ -41,7 +41,8 @@ at::Tensor to_host(const at::Tensor& source, c10::ScalarType dtype, bool fresh);
 // comes behind that.
 at::Tensor device_bytes(const CopyLane& lane, std::size_t bytes);
 
-// A new tensor over the same memory.
+// A new tensor over the memory that the source has now, and keeps its storage alive. It does not follow the source to
+// other memory: another thread may read it while the source is resized.
 at::Tensor alias(const at::Tensor& source);
 
 // A dense copy of `source` as it is now, of `dtype`, on its own device and on the current stream.
