@@ -252,3 +252,14 @@ def test_cpu_views_are_shared_and_not_watched(bridge: tnb.Bridge) -> None:
     transfer = bridge.to_numpy_async(x)
     x += 1
     assert transfer.result().tolist() == [2, 2, 2]
+
+
+def test_a_worker_keeps_to_the_memory_that_the_source_had(native: EngineChoice, fake: ModuleType) -> None:
+    """More than fits the ring: the last chunks are enqueued after the source has lost its memory."""
+    x = torch.ones(64 << 20, dtype=torch.uint8, device="fake")
+    with tnb.Bridge(engine=native, pinned_limit=32 << 20) as bridge:
+        with fake.hold_copies():
+            transfer = bridge.to_numpy_async(x)
+            x.untyped_storage().resize_(0)
+        with pytest.raises(tnb.SourceMutatedError):
+            transfer.result()
