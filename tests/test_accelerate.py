@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, Call, assert_same_array, torchs_answer
+from helpers import ROOT, Call, assert_same_array, copy_stream, torchs_answer
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
@@ -168,6 +168,47 @@ def test_a_capture_is_torchs_affair(bridge: tnb.Bridge, fake: ModuleType) -> Non
         return str(error.value)
 
     assert within(accelerated=True) == within(accelerated=False)
+
+
+ON_HOST: dict[str, Callable[[torch.Tensor], Any]] = {
+    "cpu": torch.Tensor.cpu,
+    "other strides": lambda x: x.t().cpu(),
+    "with gaps": lambda x: x[:, 1].cpu(),
+    "bfloat16": lambda x: x.bfloat16().cpu(),
+    "lazily conjugate": lambda x: x.to(torch.complex64).conj().numpy(force=True),
+    "numpy": lambda x: x.numpy(force=True),
+    "needs a gradient": lambda x: x.requires_grad_().numpy(force=True),
+}
+
+
+@pytest.mark.parametrize("way", ON_HOST)
+def test_memory_is_ordinary_while_torch_captures(
+    native_bridge: tnb.Bridge, fake: ModuleType, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its own stream, which is not the current one; and the capture goes on."""
+    graph = fake.device_module.graph
+    x, there = source("fake"), torch.zeros(4, 3, device="fake")
+    expected = ON_HOST[way](x)
+    ours = copy_stream(native_bridge, x)  # which CUDA does not give out, since it has a priority
+    own, side = [stream for stream in (torch.Stream("fake") for _ in range(3)) if stream != ours][:2]
+    monkeypatch.setattr(graph, "default_capture_stream", own)
+    torch.accelerator.synchronize()
+    with native_bridge.accelerate():
+        for captured in (True, False):
+            before = native_bridge.stats()
+            with graph() if captured else contextlib.nullcontext() as capture:
+                there.add_(1)
+                with side:
+                    got = ON_HOST[way](x)
+            after = native_bridge.stats()
+            assert after.transfers == before.transfers + 1
+            assert (after.leased_bytes == before.leased_bytes) == captured
+            assert type(got) is type(expected)
+            assert_same_array(torchs_answer(torch.as_tensor(got)), torchs_answer(torch.as_tensor(expected)))
+            if capture is not None:
+                assert not there.any()
+                capture.launch()
+                assert there.all()
 
 
 def test_inference_mode(bridge: tnb.Bridge, accelerator: str) -> None:

@@ -169,6 +169,23 @@ def test_a_capture_on_another_thread_goes_on(native: EngineChoice, kernels: str,
     assert_same_array(tnb.to_numpy(x), torchs_answer(x))
 
 
+def test_accelerate_gives_ordinary_memory_within_a_capture(native_bridge: tnb.Bridge, kernels: str) -> None:
+    """On a stream that is not captured; and the capture goes on."""
+    x, there = torch.arange(6.0, device="cuda"), torch.zeros(3, device="cuda")
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with native_bridge.accelerate(), torch.cuda.graph(graph):
+        there.add_(1)
+        before = native_bridge.stats().transfers
+        with torch.cuda.stream(side):
+            host = x.cpu()
+        assert native_bridge.stats().transfers == before + 1
+    assert not host.is_pinned()
+    assert host.tolist() == list(range(6))
+    graph.replay()
+    assert there.tolist() == [1, 1, 1]
+
+
 def test_the_stream_of_the_copies_may_be_the_one_that_is_captured(native_bridge: tnb.Bridge, gpu: str) -> None:
     """Torch's pool gives its streams out again and again; the words say to capture on another."""
     x, graph = torch.zeros(1000, device=gpu), torch.cuda.CUDAGraph()

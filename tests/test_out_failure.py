@@ -96,7 +96,7 @@ def created(fake: ModuleType) -> int:
 def use_all_events(fake: ModuleType, bridge: tnb.Bridge, *, at_least: int) -> int:
     """How many copies are in flight at once when an event has to be created; one event more is idle after that."""
     x, before = torch.zeros(3, device="fake"), created(fake)
-    pending = []
+    pending: list[tnb.Transfer] = []
     with fake.hold():
         while created(fake) == before or len(pending) < at_least:
             pending.append(bridge.to_numpy_async(x))

@@ -10,10 +10,11 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
+from ._captures import torch_captures
 from .dtypes import CARRIERS, NUMPY_DTYPES
 from .engine import Array
 
-Convert: TypeAlias = Callable[[torch.Tensor], Array]
+Convert: TypeAlias = Callable[..., Array]  # as to_numpy() of a single tensor
 Way: TypeAlias = Callable[..., Any]
 
 _PRESERVE = (None, torch.preserve_format)
@@ -87,6 +88,15 @@ def _on_host(convert: Convert, tensor: torch.Tensor) -> Any:
 def _attempt(convert: Convert, tensor: torch.Tensor) -> Any:
     """The array; where the bridge refuses or fails, torch is to give its own answer, or its own error."""
     try:
-        return convert(tensor)
+        # A graph reads at every replay what its copies to the device came from, and of our memory torch does not know
+        # that it is in use.
+        return convert(tensor, out=_in_ordinary_memory(tensor) if torch_captures(tensor.device) else None)
     except Exception:
         return NotImplemented
+
+
+def _in_ordinary_memory(tensor: torch.Tensor) -> Array:
+    """An array to fill, of the strides that ``.cpu()`` would give it."""
+    carrier = CARRIERS.get(tensor.dtype, tensor.dtype)
+    array: Array = torch.empty_like(tensor, dtype=carrier, device="cpu", requires_grad=False).numpy()
+    return array.view(NUMPY_DTYPES[tensor.dtype])

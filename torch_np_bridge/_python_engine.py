@@ -16,6 +16,7 @@ from torch.autograd.profiler import record_function
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import outputs, refusals
+from ._captures import current_stream_is_captured
 from ._recording import HostRecording, Recording
 from .casting import Casts, dtype_on_host
 from .dtypes import CARRIERS, NUMPY_DTYPES
@@ -167,25 +168,13 @@ def _refuse_captures(tensors: Sequence[torch.Tensor]) -> None:
     # The copy would fail, and end the capture.
     devices = {tensor.device: index for index, tensor in reversed(list(enumerate(tensors))) if not tensor.is_cpu}
     for device, index in devices.items():
-        if _is_capturing(device):
+        if current_stream_is_captured(device):
             raise LeafRefusedError(
                 index,
                 f"expected a stream of {device} whose work runs, got one that is captured into a graph; capture "
                 "without the conversion and convert after the replay, or give the static output with snapshot=True "
                 "then",
             )
-
-
-def _is_capturing(device: torch.device) -> bool:
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_current_stream_capturing()
-    try:
-        stream = torch.accelerator.current_stream(device)
-    except (RuntimeError, ValueError):  # a device type without streams has none that is captured
-        return False
-    asked: Callable[[], bool] | None = getattr(stream, "is_capturing", None)  # from torch 2.13 on
-    return asked is not None and asked()
 
 
 def _convert(tensor: torch.Tensor, cast: Casts | None, fresh: bool) -> Array:

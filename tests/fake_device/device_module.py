@@ -4,7 +4,10 @@ from types import TracebackType
 
 import torch
 
+from .graph_capture import graph
 from .native import device_index, fake
+
+__all__ = ["graph"]
 
 Device = torch.device | str | int | None
 

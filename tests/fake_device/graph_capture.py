@@ -73,6 +73,27 @@ def capture(stream: torch.Stream | None = None, *, mode: Mode = "global") -> Cap
     return Capture(torch.Stream("fake") if stream is None else stream, mode)
 
 
+class graph:  # noqa: N801 - torch has it under this name
+    """Captures a stream (default: the one that it keeps for that) within a `with` block, as `torch.cuda.graph` does."""
+
+    default_capture_stream: torch.Stream | None = None
+
+    def __init__(self, stream: torch.Stream | None = None, mode: Mode = "global") -> None:
+        if stream is None and graph.default_capture_stream is None:
+            graph.default_capture_stream = torch.Stream("fake")
+        self._stream = stream or graph.default_capture_stream
+        self._mode: Mode = mode
+
+    def __enter__(self) -> Capture:
+        self._capture = capture(self._stream, mode=self._mode)
+        return self._capture.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._capture.__exit__(kind, error, trace)
+
+
 def capture_status(stream: torch.Stream | None = None) -> Status:
     """Whether a stream (default: the current one) is captured."""
     asked = torch.accelerator.current_stream() if stream is None else stream
