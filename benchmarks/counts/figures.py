@@ -9,10 +9,9 @@ from statistics import median
 from torch_np_bridge.cli.bench.results import Bar
 
 from . import workload
-from .baseline import Counts
+from .baseline import ALLOCATIONS, INSTRUCTIONS, OWN, Counts
 from .callgrind import Dump
 
-INSTRUCTIONS, OWN, ALLOCATIONS = "instructions without the heap's", "of these in the extension", "heap allocations"
 RANGE, PROFILE, HEAP = "record_function", "profile", "heap"
 INSIDE = {
     RANGE: re.compile(r"at::(RecordFunction|getStepCallbacks)"),
