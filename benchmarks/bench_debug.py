@@ -1,13 +1,18 @@
-"""What a call takes with TORCH_NP_BRIDGE_DEBUG=1 and without.
+"""What a call of the package takes with TORCH_NP_BRIDGE_DEBUG=1 and without.
 
-On the simulated accelerator at no cost per copy: what the host does. Each array is dropped at the next call.
+On the simulated accelerator at no cost per copy: what the host does. The setting is read when the package is imported,
+so each has a process of its own; they take turns, and the other one waits. Each array is dropped at the next call.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from time import perf_counter
 from unittest import mock
 
@@ -19,56 +24,79 @@ from torch_np_bridge.cli.bench.results import MIB, Figure, Measured
 from torch_np_bridge.cli.bench.timing import beside_all, turns
 
 DEBUGGED, PLAIN = "debugged", "not debugged"
-Convert = Callable[[torch.Tensor], object]
+WAYS = {
+    "to_numpy": tnb.to_numpy,
+    "to_numpy_async, result()": lambda source: tnb.to_numpy_async(source).result(),
+}
+Ask = Callable[[str, int, int], float]
 
 
 def main() -> int:
     """Measure and print."""
     _, target = harness.simulated_accelerator()
-    return harness.run(__file__, __doc__ or "", lambda: target, lambda quick: measure(target.device, quick))
+    return harness.run(__file__, __doc__ or "", lambda: target, measure)
 
 
-def measure(device: torch.device, quick: bool) -> Measured:
+def measure(quick: bool) -> Measured:
     """Tensors of two sizes, at once and in two steps."""
-    with mock.patch.dict(os.environ, TORCH_NP_BRIDGE_DEBUG="1"):
-        debugged = tnb.Bridge()
-    with mock.patch.dict(os.environ, TORCH_NP_BRIDGE_DEBUG="0"):
-        plain = tnb.Bridge()
     figures: list[Figure] = []
-    with debugged, plain:
+    with process("1") as debugged, process("0") as plain:
         for size in (4096, 16 * MIB):
-            source = torch.ones(size // 4, device=device)
             calls = 2 if quick else max(5, min(1000, 64 * MIB // size))
-            for name, way in (("to_numpy", at_once), ("to_numpy_async, result()", in_two_steps)):
-                ways = {DEBUGGED: way(debugged), PLAIN: way(plain)}
-                case = f"{name}, {size // MIB} MiB" if size >= MIB else f"{name}, {size} bytes"
-                seconds = turns({key: timed(ways[key], source, calls) for key in ways}, harness.plan(quick, 30))
-                figures += beside_all(case, seconds, "time", "µs")
+            for way in WAYS:
+                runs = {
+                    name: functools.partial(ask, way, size, calls)
+                    for name, ask in ((DEBUGGED, debugged), (PLAIN, plain))
+                }
+                case = f"{way}, {size // MIB} MiB" if size >= MIB else f"{way}, {size} bytes"
+                figures += beside_all(case, turns(runs, harness.plan(quick, 30)), "time", "µs")
     return Measured(figures)
 
 
-def at_once(bridge: tnb.Bridge) -> Convert:
-    """The blocking call."""
-    return bridge.to_numpy
+@contextmanager
+def process(debug: str) -> Iterator[Ask]:
+    """One with this setting: what it is asked for is a way, bytes and calls, what it answers the seconds of a call."""
+    ours, theirs = get_context("spawn").Pipe()
+    with mock.patch.dict(os.environ, TORCH_NP_BRIDGE_DEBUG=debug):
+        started = get_context("spawn").Process(target=answer, args=(theirs,), daemon=True)
+        started.start()
+    theirs.close()
+
+    def ask(*question: str | int) -> float:
+        ours.send(question)
+        seconds: float = ours.recv()
+        return seconds
+
+    try:
+        yield ask
+    finally:
+        ours.close()
+        started.join()
 
 
-def in_two_steps(bridge: tnb.Bridge) -> Convert:
-    """The asynchronous call, asked for its result at once."""
-    return lambda source: bridge.to_numpy_async(source).result()
+def answer(questions: Connection) -> None:
+    """Until nobody asks any more."""
+    _, target = harness.simulated_accelerator()
+    sources: dict[int, torch.Tensor] = {}
+    while True:
+        try:
+            way, size, calls = questions.recv()
+        except EOFError:
+            return
+        if size not in sources:
+            sources = {size: torch.ones(size // 4, device=target.device)}
+        questions.send(seconds_of(WAYS[way], sources[size], calls))
 
 
-def timed(convert: Convert, source: torch.Tensor, calls: int) -> Callable[[], float]:
-    """The seconds of a call."""
-
-    def run() -> float:
-        start = perf_counter()
-        for _ in range(calls):
-            array = convert(source)
-        seconds = perf_counter() - start
-        del array
-        return seconds / calls
-
-    return run
+def seconds_of(convert: Callable[[torch.Tensor], object], source: torch.Tensor, calls: int) -> float:
+    """Of one call; as many arrays are dropped as are made, but for the first time."""
+    start = perf_counter()
+    for _ in range(calls):
+        array = convert(source)
+    seconds = perf_counter() - start
+    if not torch.equal(torch.as_tensor(array), source.cpu()):
+        raise AssertionError("expected the values of the tensor, got an array of others")
+    return seconds / calls
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def _on_host(convert: Convert, tensor: torch.Tensor) -> Any:
 def _attempt(convert: Convert, tensor: torch.Tensor) -> Any:
     """The array; where the bridge refuses or fails, torch is to give its own answer, or its own error."""
     try:
-        # A graph reads at every replay what its copies to the device came from, and of our memory torch does not know
-        # that it is in use.
+        # A captured copy to the device reads its source at every replay, and torch does not know that our memory is in
+        # use.
         return convert(tensor, out=_in_ordinary_memory(tensor) if torch_captures(tensor.device) else None)
     except Exception:
         return NotImplemented

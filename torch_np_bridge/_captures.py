@@ -8,11 +8,13 @@ import torch
 
 
 def is_captured(stream: torch.Stream) -> bool:
-    if stream.device.type == "cuda":
-        with torch.cuda.stream(stream):  # type: ignore[arg-type]
-            return torch.cuda.is_current_stream_capturing()
     asked: Callable[[], bool] | None = getattr(stream, "is_capturing", None)  # from torch 2.13 on
-    return asked is not None and asked()
+    if asked is not None:
+        return asked()
+    if stream.device.type != "cuda":
+        return False
+    with torch.cuda.stream(stream):  # type: ignore[arg-type]
+        return torch.cuda.is_current_stream_capturing()
 
 
 def current_stream_is_captured(device: torch.device) -> bool:
@@ -28,7 +30,7 @@ def current_stream_is_captured(device: torch.device) -> bool:
 def torch_captures(device: torch.device) -> bool:
     """Whether the stream is captured that ``torch.cuda.graph``, or its like for the device type, takes by itself.
 
-    Nobody tells of captures on streams that the user chose, but for the one that is current.
+    Nobody tells of captures on other streams, but for the one that is current.
     """
     graph = getattr(getattr(torch, device.type, None), "graph", None)
     stream: torch.Stream | None = getattr(graph, "default_capture_stream", None)

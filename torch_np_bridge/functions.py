@@ -139,8 +139,8 @@ def accelerate() -> AbstractContextManager[object]:
     **Before you use it:** what ``.cpu()`` gives lies in page-locked memory then, used again when it is dropped. A
     copy of it *back* to the device with ``non_blocking=True`` does not wait, as it did from ordinary memory: keep the
     tensor or array until that copy has ended, if it runs on another stream than the current one, and for good if the
-    copy was captured into a graph. While ``torch.cuda.graph`` captures on its own stream, what ``.cpu()`` gives lies in
-    ordinary memory. docs/accelerate.md says more.
+    copy was captured into a graph. While ``torch.cuda.graph`` captures on its default stream, it lies in ordinary
+    memory. docs/accelerate.md says more.
 
     In the thread that enters the context, ``.cpu()``, ``.to("cpu")`` and ``.numpy(force=True)`` of tensors on an
     accelerator give the same values, dtypes, shapes and strides as ever, and the same errors; they are copied as
