@@ -171,6 +171,12 @@ def copy_stream(bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
     raise AssertionError("expected a capture of one of the four streams to be refused")
 
 
+def side_stream(bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
+    """One of the fake accelerator's that the native engine does not copy on: its pool gives that one out too."""
+    ours = copy_stream(bridge, x)
+    return next(stream for stream in (torch.Stream("fake"), torch.Stream("fake")) if stream != ours)
+
+
 def revive() -> None:
     """Brings a lost fake device back. A copy that was under way may end its context once more."""
     import fake_device

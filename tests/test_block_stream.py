@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Call, hold, interrupt
+from helpers import Call, hold, interrupt, side_stream
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -91,7 +91,7 @@ def test_each_device_waits_for_its_own_copies(native_bridge: tnb.Bridge, fake: M
 def test_a_given_stream_waits_for_the_copies_of_all_devices(native_bridge: tnb.Bridge, fake: ModuleType) -> None:
     tensors = [ones(f"fake:{index}") for index in range(2)]
     native_bridge.to_numpy(tensors)
-    blocked = torch.Stream("fake:0")
+    blocked = side_stream(native_bridge, tensors[0])
     with fake.hold(torch.accelerator.current_stream(1)):
         transfer = native_bridge.to_numpy_async(tensors)
         transfer.block_stream(blocked)

@@ -11,7 +11,7 @@ import fake_driver
 import numpy as np
 import pytest
 import torch
-from helpers import Call, copy_stream, wait_until
+from helpers import Call, copy_stream, side_stream, wait_until
 
 import torch_np_bridge as tnb
 from torch_np_bridge.config import EngineChoice
@@ -31,8 +31,7 @@ def x(fake: ModuleType) -> torch.Tensor:
 @pytest.fixture
 def stream(fake: ModuleType, native_bridge: tnb.Bridge, x: torch.Tensor) -> torch.Stream:
     """A stream to capture that is not the one of our copies."""
-    ours = copy_stream(native_bridge, x)
-    return next(other for other in (torch.Stream("fake"), torch.Stream("fake")) if other != ours)
+    return side_stream(native_bridge, x)
 
 
 def transfer(bridge: tnb.Bridge, x: torch.Tensor) -> Any:

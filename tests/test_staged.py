@@ -14,8 +14,8 @@ from helpers import (
     Call,
     assert_same_array,
     assert_silent,
-    copy_stream,
     run_script,
+    side_stream,
     torchs_answer,
     wait_until,
 )
@@ -137,8 +137,7 @@ def test_the_copy_waits_for_the_producer_and_the_caller_does_not(full: tnb.Bridg
 def test_others_launch_while_a_copy_to_ordinary_memory_is_under_way(full: tnb.Bridge, fake: ModuleType) -> None:
     """A copy to pageable memory stalls the launches of other threads: pytorch#143825. Ours is made by the worker."""
     source, other = numbers(2_000_000), torch.zeros(10, device="fake")
-    ours = copy_stream(full, torch.ones(1, device="fake"))
-    side = next(stream for stream in (torch.Stream("fake") for _ in range(4)) if stream.stream_id != ours.stream_id)
+    side = side_stream(full, torch.ones(1, device="fake"))
     torch.accelerator.synchronize()
     before = fake.counters().copies_d2h
 
