@@ -88,9 +88,11 @@ def _on_host(convert: Convert, tensor: torch.Tensor) -> Any:
 def _attempt(convert: Convert, tensor: torch.Tensor) -> Any:
     """The array; where the bridge refuses or fails, torch is to give its own answer, or its own error."""
     try:
+        if not torch_captures(tensor.device):
+            return convert(tensor)
         # A captured copy to the device reads its source at every replay, and torch does not know that our memory is in
         # use.
-        return convert(tensor, out=_in_ordinary_memory(tensor) if torch_captures(tensor.device) else None)
+        return convert(tensor, out=_in_ordinary_memory(tensor))
     except Exception:
         return NotImplemented
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -32,6 +33,10 @@ def torch_captures(device: torch.device) -> bool:
 
     Nobody tells of captures on other streams, but for the one that is current.
     """
-    graph = getattr(getattr(torch, device.type, None), "graph", None)
-    stream: torch.Stream | None = getattr(graph, "default_capture_stream", None)
+    stream: torch.Stream | None = getattr(_graph_of(device.type), "default_capture_stream", None)
     return stream is not None and is_captured(stream)
+
+
+@cache
+def _graph_of(device_type: str) -> object:
+    return getattr(getattr(torch, device_type, None), "graph", None)
