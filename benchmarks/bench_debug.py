@@ -7,6 +7,7 @@ so each has a process of its own; they take turns, and the other one waits. Each
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ def process(debug: str) -> Iterator[Ask]:
 
 def answer(questions: Connection) -> None:
     """Until nobody asks any more."""
+    gc.disable()  # as `turns` does in the process that asks
     _, target = harness.simulated_accelerator()
     sources: dict[int, torch.Tensor] = {}
     while True:

@@ -140,7 +140,7 @@ def test_a_step_that_fails_once(full: tnb.Bridge, fake: ModuleType, kind: str, w
         turn()
     torch.accelerator.synchronize()
     gc.collect()  # arrays of earlier tests keep events
-    kept = events_not_to_be_had(fake, full)
+    kept = min(events_not_to_be_had(fake, full) for _ in range(3))  # the worker may have had yet to let go of one
     before, counted = live(fake, full), full.stats()
     asked = set()
     for call, words in each_step(fake, turn, sticky=False):
@@ -200,7 +200,7 @@ def test_empty_when_a_step_fails_once(full: tnb.Bridge, fake: ModuleType, *, tri
 
     gc.collect()
     leased = 0 if trims else full.stats().leased_bytes
-    kept = events_not_to_be_had(fake, full, fill_fences)
+    kept = min(events_not_to_be_had(fake, full, fill_fences) for _ in range(3))
     asked = set()
     for call, words in each_step(fake, turn, sticky=False):
         asked.add(call)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INSTRUCTIONS, OWN, ALLOCATIONS = "instructions without the heap's", "of these in the extension", "heap allocations"
-# How much of a figure may change unseen. All others are calls, of the heap and of the device: one more is one too many.
-TOLERANCE = {INSTRUCTIONS: 0.03, OWN: 0.03}
+TOLERANCE = 0.03  # of instructions; all others are calls, of the heap and of the device: one more is one too many
 Counts = Mapping[str, Mapping[str, float]]  # figures by case and name
 
 
@@ -40,7 +39,8 @@ def differences(expected: Counts, got: Counts) -> list[Difference]:
         before, now = expected.get(case, {}), got.get(case, {})
         for name in {**before, **now}:
             old, new = before.get(name), now.get(name)
-            if old is None or new is None or abs(new - old) > TOLERANCE.get(name, 0) * abs(old):
+            tolerance = TOLERANCE if name in (INSTRUCTIONS, OWN) else 0
+            if old is None or new is None or abs(new - old) > tolerance * abs(old):
                 found.append(Difference(case, name, old, new))
     return found
 
@@ -66,15 +66,11 @@ def judge(file: Path, key: str, got: Counts, *, record: bool) -> Verdict:
     if key in kept and not record:
         found = differences(kept[key], got)
         if not found:
-            return Verdict(True, [f"All counts are those of {file.name}, for {key}; instructions {_within()}."])
+            return Verdict(True, [f"As in {file.name}, for {key}, instructions within {TOLERANCE:.0%}."])
+        heading = f"Not as in {file.name}, for {key}; instructions may differ by {TOLERANCE:.0%}:"
         advice = "Where that is meant to be: make counts ARGS=--record"
-        lines = [f"Not as in {file.name}, for {key}; instructions may be {_within()}:", *map(str, found), advice]
-        return Verdict(False, lines)
+        return Verdict(False, [heading, *map(str, found), advice])
     others = "; ".join(kept) or "nothing"
     why = "as asked" if key in kept else f"a new key, the file had {others}"
     file.write_text(json.dumps({**kept, key: got}, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     return Verdict(True, [f"Recorded in {file.name}, for {key}: {why}. Nothing was compared."])
-
-
-def _within() -> str:
-    return f"within {max(TOLERANCE.values()):.0%}"
