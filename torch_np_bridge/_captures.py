@@ -37,6 +37,6 @@ def torch_captures(device: torch.device) -> bool:
     return stream is not None and is_captured(stream)
 
 
-@cache
+@cache  # it is asked before every copy
 def _graph_of(device_type: str) -> object:
     return getattr(getattr(torch, device_type, None), "graph", None)

@@ -74,18 +74,14 @@ def capture(stream: torch.Stream | None = None, *, mode: Mode = "global") -> Cap
 
 
 class graph:  # noqa: N801 - torch has it under this name
-    """Captures a stream (default: the one that it keeps for that) within a `with` block, as `torch.cuda.graph` does."""
+    """Captures the stream that it keeps for that within a `with` block, as `torch.cuda.graph` does by default."""
 
     default_capture_stream: torch.Stream | None = None
 
-    def __init__(self, stream: torch.Stream | None = None, mode: Mode = "global") -> None:
-        if stream is None and graph.default_capture_stream is None:
-            graph.default_capture_stream = torch.Stream("fake")
-        self._stream = stream or graph.default_capture_stream
-        self._mode: Mode = mode
-
     def __enter__(self) -> Capture:
-        self._capture = capture(self._stream, mode=self._mode)
+        if graph.default_capture_stream is None:
+            graph.default_capture_stream = torch.Stream("fake")
+        self._capture = capture(graph.default_capture_stream)
         return self._capture.__enter__()
 
     def __exit__(
